@@ -1,0 +1,254 @@
+"""Everything that can go wrong, and whose move it is.
+
+::
+
+    ScraperError                 what, where, and the way out; carries the exit code
+    ├── UsageError          2    the user's move: fix the command, the file, the class
+    │   ├── ConfigError            a key, a type or a value in a configuration layer
+    │   ├── SpiderError            a spider that cannot be loaded, built or resumed
+    │   └── JobError               a job that is locked, or that was made otherwise
+    ├── CrawlFailed         1    the crawl ran and must not be called complete
+    ├── DamagedState        3    the ledger or an output file is not what was committed
+    ├── OutOfResource       4    the disk is full: free space and run again
+    ├── FetchError               one exchange failed; `reason` is a code of `REASONS`
+    │   └── Throttled              the host is quiet until `at`; uncaught, the page waits
+    └── ExtractionError          a page could not be read the way that was asked
+        └── ItemInvalid            values did not fit the model: goes to the rejected file
+
+    Drop, Retry                  signals, not failures: outside the tree on purpose
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = [
+    "REASONS",
+    "ConfigError",
+    "CrawlFailed",
+    "DamagedState",
+    "Drop",
+    "ExtractionError",
+    "FetchError",
+    "ItemInvalid",
+    "JobError",
+    "OutOfResource",
+    "Reason",
+    "Retry",
+    "ScraperError",
+    "SpiderError",
+    "Throttled",
+    "UsageError",
+    "reason",
+]
+
+
+class ScraperError(Exception):
+    """Base of every error that this framework raises on purpose.
+
+    `message` says what happened and where; `hint`, when there is one, says the way out.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(ScraperError):
+    """The command, the configuration or the user's code must change before anything can run."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A key, type or value in a configuration layer is wrong. Nothing was created."""
+
+
+class SpiderError(UsageError):
+    """A spider cannot be found, imported, built from its arguments, or resumed."""
+
+
+class JobError(UsageError):
+    """The job is running elsewhere, or was created with other arguments or outputs."""
+
+
+class CrawlFailed(ScraperError):
+    """The crawl could not be carried to its end by its own code (`setup`, `start`)."""
+
+
+class DamagedState(ScraperError):
+    """Stored state is not what was committed. It is never restarted silently."""
+
+    exit_code = 3
+
+
+class OutOfResource(ScraperError):
+    """The machine ran out of something, mostly disk. What was committed is safe."""
+
+    exit_code = 4
+
+
+class FetchError(ScraperError):
+    """An exchange ended without a usable response.
+
+    `reason` is one of `REASONS`; `detail` is for people and is already redacted.
+    """
+
+    def __init__(self, reason: str, url: str = "", detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail or url}" if (detail or url) else reason)
+        self.reason = reason
+        self.url = url
+        self.detail = detail
+
+
+class Throttled(FetchError):
+    """The host asked for quiet until `at` (wall clock, seconds since the epoch)."""
+
+    def __init__(self, at: float, url: str = "", detail: str = "") -> None:
+        super().__init__("throttled", url, detail)
+        self.at = at
+
+
+class ExtractionError(ScraperError):
+    """A page could not be read the way that was asked (`reason`: `not_html`, `parse_limit` …)."""
+
+    def __init__(self, reason: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class ItemInvalid(ExtractionError):
+    """Extracted values do not fit their model.
+
+    `errors` holds one dict per field: `field`, `message`, `selectors`, `value`; `raw` what was matched.
+    """
+
+    def __init__(self, model: str, url: str, errors: list[dict[str, Any]], raw: dict[str, Any]):
+        fields = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
+        super().__init__("item_invalid", f"{model} at {url}: {fields}")
+        self.model = model
+        self.url = url
+        self.errors = errors
+        self.raw = raw
+
+
+class Drop(Exception):  # noqa: N818 - a signal, not a failure
+    """Raised by a pipeline stage: this item goes no further. Counted by `reason`."""
+
+    def __init__(self, reason: str = "dropped") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Retry(Exception):  # noqa: N818 - a signal, not a failure
+    """Raised in a callback: fetch this page again (an attempt is charged).
+
+    `delay` is in seconds; None means the usual full-jitter back-off.
+    """
+
+    def __init__(self, reason: str = "retry", delay: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.delay = delay
+
+
+Kind = Literal["failure", "skip", "item"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row of the table of reason codes.
+
+    `kind`: a *failure* counts against the crawl's failure rate; a *skip* was decided, not
+    suffered; an *item* concerns one item and not its page. `retried`: within the attempts.
+    """
+
+    code: str
+    kind: Kind
+    retried: bool
+    meaning: str
+    way_out: str = ""
+
+
+def _table(*rows: Reason) -> dict[str, Reason]:
+    return {row.code: row for row in rows}
+
+
+REASONS: dict[str, Reason] = _table(
+    Reason("timeout", "failure", True, "no complete answer in time", "raise http.timeout"),
+    Reason("too_slow", "failure", True, "the body came slower than http.min_rate", "lower it"),
+    Reason("connect_refused", "failure", True, "nothing listens at that address"),
+    Reason("conn_reset", "failure", True, "the server dropped the connection"),
+    Reason("dns", "failure", False, "the host name does not resolve", "check its spelling"),
+    Reason("tls_expired", "failure", False, "the certificate is out of date"),
+    Reason(
+        "tls_untrusted",
+        "failure",
+        False,
+        "the certificate's issuer is not trusted",
+        "for a host you trust: politeness.hosts.\"HOST\".verify_tls = false",
+    ),
+    Reason("tls_hostname", "failure", False, "the certificate is for another host"),
+    Reason("tls_protocol", "failure", False, "no common TLS version or cipher"),
+    Reason("proxy_auth", "failure", False, "the proxy wants credentials", "set http.proxy"),
+    Reason("proxy_connect", "failure", True, "the proxy could not reach the host"),
+    Reason("protocol", "failure", False, "the answer is not HTTP as the RFCs define it"),
+    Reason("incomplete", "failure", True, "the body ended before its announced length"),
+    Reason("decode", "failure", False, "the compressed body is damaged or its coding unknown"),
+    Reason("headers_too_large", "failure", False, "more header than http.max_headers allows"),
+    Reason("body_too_large", "failure", False, "more body than http.max_body allows"),
+    Reason("redirect_limit", "failure", False, "more redirects than http.max_redirects"),
+    Reason("redirect_scheme", "failure", False, "redirected to something that is not http(s)"),
+    Reason("redirect_duplicate", "skip", False, "redirected to a page that is fetched anyway"),
+    Reason("robots_denied", "skip", False, "robots.txt forbids it"),
+    Reason(
+        "robots_unavailable",
+        "failure",
+        False,
+        "robots.txt kept failing, and failure is not permission",
+        "try again later, or politeness.hosts.\"HOST\".robots = false if it is your site",
+    ),
+    Reason("throttled", "failure", False, "the host kept asking for quiet", "slow down: delay"),
+    Reason("out_of_scope", "skip", False, "the link leads outside crawl.scope"),
+    Reason("depth", "skip", False, "deeper than crawl.max_depth"),
+    Reason("url_invalid", "failure", False, "not a URL that WHATWG parsing accepts"),
+    Reason("url_too_long", "skip", False, "longer than crawl.max_url_length"),
+    Reason("trap", "skip", False, "path repeats or is too deep: an endless site"),
+    Reason(
+        "private_address", "failure", False, "a private address", "http.allow_private = true"
+    ),
+    Reason("not_html", "failure", False, "a selector was asked of something else than HTML"),
+    Reason("parse_limit", "failure", False, "too costly to parse within limits"),
+    Reason("xml_entity", "failure", False, "the XML declares entities"),
+    Reason("callback_error", "failure", False, "the spider's callback raised"),
+    Reason("stage_error", "item", False, "a pipeline stage raised"),
+    Reason("item_invalid", "item", False, "the values do not fit the model"),
+    Reason("schema", "item", False, "the item does not fit the file's columns"),
+    Reason("item_too_large", "item", False, "more than crawl.max_item_size"),
+    Reason(
+        "interrupted", "failure", False, "a crash came while it was being sent, and it may not repeat"
+    ),
+    Reason("crashed", "failure", False, "took the process down each time it ran alone"),
+    Reason("cancelled", "failure", True, "stopped while it was running"),
+)
+
+
+def reason(code: str) -> Reason:
+    """The row for *code*; `http_<status>` and reasons given by user code are made up here."""
+    row = REASONS.get(code)
+    if row is not None:
+        return row
+    if code.startswith("http_"):
+        status = code[5:]
+        retried = status in {"408", "425", "429", "500", "502", "503", "504", "520", "521", "522"}
+        return Reason(
+            code, "failure", retried, f"the server answered {status}", f"Request(accept=({status},))"
+        )
+    return Reason(code, "failure", True, "given by the spider")

@@ -1,0 +1,192 @@
+"""The contracts, and nothing else: what a plugin author reads first.
+
+Each is small enough to implement in an afternoon; `scraper.testing` ships the suites that say
+whether an implementation keeps its promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from scraper.http import Request, Response
+from scraper.work import Batch, Committed, HostLease, Recovery, Want
+
+__all__ = [
+    "Clock",
+    "CrawlInfo",
+    "Downloader",
+    "Fetch",
+    "Frontier",
+    "Middleware",
+    "Observer",
+    "Page",
+    "Pipeline",
+    "Sink",
+    "Timer",
+]
+
+Fetch = Callable[[Request], Awaitable[Response]]
+"""Turns a request into a response, or raises `FetchError`."""
+
+Middleware = Callable[[Request, Fetch], Awaitable[Response]]
+"""Wraps a fetch: `async def (request, call_next) -> Response`. The one wrap shape there is."""
+
+
+class Timer(Protocol):
+    """A call that was put off."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it. Running timers are monotonic; stored dates are wall time."""
+
+    def monotonic(self) -> float: ...
+    def wall(self) -> float: ...
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call back at monotonic time *when*."""
+
+
+class Downloader(Protocol):
+    """The way to the web. Follows no redirect: that is the frontier's business."""
+
+    async def fetch(self, request: Request) -> Response:
+        """One exchange. Any status is a response; anything less raises `FetchError(reason)`."""
+
+    def cookies(self) -> bytes | None:
+        """The cookie jars, to be stored with the next commit; None when nothing changed since."""
+
+    def load_cookies(self, stored: bytes) -> None:
+        """Put back what `cookies` gave."""
+
+    async def aclose(self) -> None: ...
+
+
+class Frontier(Protocol):
+    """The ledger of a crawl: what is to do, what was seen, how far the outputs are valid.
+
+    Hands out *hosts*, so that their holder enforces their pace. A host handed out stays with its
+    holder until a `HostReturn`. Only committed requests are handed out, and their leases are
+    durable before they are. All calls come from one task, one at a time.
+    """
+
+    async def open(self) -> Recovery:
+        """Recover. Raises `DamagedState` if the store is not what was committed."""
+
+    async def acquire(self, want: Want) -> list[HostLease]:
+        """Hand out work, best hosts first: `commit(Batch(want=want)).leases`."""
+
+    async def commit(self, batch: Batch) -> Committed:
+        """Make a batch durable, all of it or nothing. Raises `OutOfResource` when disk is full."""
+
+    def next_due(self) -> float | None:
+        """When work for hosts not handed out becomes due (wall clock; 0 = now).
+
+        `inf`: what is unfinished is with its holder or suspect; None: drained, nothing is unfinished.
+        """
+
+    async def aclose(self, *, clean: bool = True) -> None:
+        """Close. *clean*: what is leased goes back uncharged, except what may not repeat and was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlInfo:
+    """What a pipeline may know of the crawl when it opens.
+
+    `root`: the project's directory; relative output paths start there. `started`: ISO 8601 basic,
+    fixed when the job was created. `job_dir`: the job's own directory, None without one.
+    """
+
+    spider: str
+    arguments: Mapping[str, Any]
+    started: str
+    root: Path
+    job_dir: Path | None = None
+    resumed: bool = False
+    fetch: Fetch | None = None
+
+
+class Page(Protocol):
+    """The page an item came from, as a pipeline sees it."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def request(self) -> Request: ...
+    @property
+    def response(self) -> Response | None: ...
+    def stage(self, sink: Sink, record: Any, size: int) -> None:
+        """Keep *record* for *sink* until the page is committed. *size*: bytes, for the bounds."""
+
+
+class Pipeline(Protocol):
+    """One stage of the chain. Derive from it, override what you need.
+
+    Its TOML keys are its constructor's arguments, validated by their annotations. `process` must
+    return the item (or another) or raise `Drop(reason)`. Side effects are at-least-once: a page
+    that is fetched again after a crash passes the chain again. Only sinks are exactly-once.
+    """
+
+    async def open(self, crawl: CrawlInfo) -> None:
+        """Called once per process, before the first page."""
+
+    async def process(self, item: Any, page: Page) -> Any:
+        """Return the item for the next stage, or raise `Drop`."""
+        return item
+
+    async def aclose(self) -> None:
+        """Called once, at the end, however the crawl ended."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A pipeline that delivers. `process` stages a record with its page; nothing is written then.
+
+    At commit the scheduler calls `write` with a group's records, in commit order, and stores what
+    it returns in the pages' own transaction. `recovery`:
+
+    - ``"rewind"`` (append files): `write` returns the position after the group; on resume
+      `rewind(position)` cuts whatever lies beyond.
+    - ``"redo"`` (tables, remote targets): the records themselves go into the transaction and
+      `apply(group, records)` is idempotent by group number.
+    """
+
+    recovery: Literal["rewind", "redo"]
+
+    @property
+    def key(self) -> str:
+        """Identifies the sink within its job, the same in every process."""
+
+    async def open(self, crawl: CrawlInfo) -> None: ...
+    async def process(self, item: Any, page: Page) -> Any: ...
+    async def aclose(self) -> None: ...
+    async def rewind(self, position: Any) -> None:
+        """Make the output be what it was at *position* (None: empty). Called once, before `write`.
+
+        Raises `DamagedState` when less is there than was committed.
+        """
+
+    async def write(self, records: Sequence[Any]) -> Any:
+        """Append whole records durably; return the new position, a JSON value."""
+
+    async def publish(self) -> None:
+        """The crawl is complete: put the output under its name. Idempotent, needs no `rewind`."""
+
+    async def set_aside(self) -> None:
+        """The crawl is not to be trusted, or is started anew: move the output out of the way."""
+
+    def describe(self) -> dict[str, Any]:
+        """For the summary: `path` (where the output is once published), `records` …"""
+
+
+class Observer(Protocol):
+    """Watches, never steers. Override what you need; all run on the loop and must be quick."""
+
+    def on_open(self, crawl: CrawlInfo, recovery: Recovery) -> None: ...
+    def on_response(self, request: Request, response: Response) -> None: ...
+    def on_item(self, item: Any, page: Page) -> None: ...
+    def on_commit(self, batch: Batch, committed: Committed) -> None: ...
+    def on_close(self, reason: str) -> None: ...

@@ -1,0 +1,196 @@
+"""Units of work: what travels between the scheduler, the workers and the frontier.
+
+A `Lease` is one request on its way. However it goes, it ends in exactly one `Verdict`. What
+settles together is a `Batch`, and a frontier makes a batch durable in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scraper.http import Request
+
+__all__ = [
+    "Again",
+    "Batch",
+    "Committed",
+    "Dead",
+    "Done",
+    "Found",
+    "HostLease",
+    "HostReturn",
+    "Lease",
+    "Recovery",
+    "Settled",
+    "Verdict",
+    "Want",
+]
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A request that was handed out and is not settled yet.
+
+    `id`: the frontier's. `host`: `urls.host_key`. `attempt`: tries charged before this one.
+    `depth`: links from a start request. `start`: it came from `start()`. `alone`: it is suspected
+    of taking the process down, so nothing else may run beside it.
+    """
+
+    id: int
+    host: str
+    request: Request
+    depth: int = 0
+    attempt: int = 0
+    start: bool = False
+    alone: bool = False
+
+
+@dataclass(slots=True)
+class Found:
+    """A request that passed the gates and asks to be admitted.
+
+    `fingerprint`: its identity (unsigned 64 bits); None admits it without asking whether it was
+    seen, and records nothing. `chain`: fingerprints of the redirects that led to it, empty for
+    links; a target seen before is a `redirect_duplicate` unless it is one of these.
+    `attempt` is carried over where a redirect continues a retried request.
+    """
+
+    request: Request
+    host: str
+    fingerprint: int | None
+    depth: int = 0
+    start: bool = False
+    chain: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The page is finished; what it yielded counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Not finished: due again at `at` (wall clock seconds; 0 = as soon as the host allows).
+
+    `charged`: whether an attempt was used up. Nothing the page yielded counts.
+    """
+
+    at: float
+    reason: str
+    charged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Ended without success. Kept for `scrape failures` with its reason code and detail."""
+
+    reason: str
+    detail: str = ""
+
+
+Verdict = Done | Again | Dead
+
+
+@dataclass(slots=True)
+class Settled:
+    """One lease's end. `found`: what its callback (or errback, or redirect) asks to admit."""
+
+    lease: Lease
+    verdict: Verdict
+    found: Sequence[Found] = ()
+
+
+@dataclass(slots=True)
+class HostReturn:
+    """A host given back: its saved `state` (JSON) and when it may next be asked for (wall clock).
+
+    Leases of that host that were handed out and never settled go back to its queue, uncharged.
+    """
+
+    host: str
+    state: bytes
+    due: float = 0.0
+
+
+@dataclass(slots=True)
+class Want:
+    """How much work the scheduler would like: `n` requests in all.
+
+    `held`: hosts it already holds and has room to serve further. `alone`: nothing else is in
+    flight, so a suspect may be handed out (by itself) when no other work is ready.
+    """
+
+    n: int
+    held: Sequence[str] = ()
+    alone: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything one transaction makes durable. All parts are optional.
+
+    `seeds`: requests from `start()`. `sending`: ids of leases that may not repeat and are about
+    to be sent. `positions`: per sink key, how far its file is valid. `counts`: increments to the
+    crawl's counters. `state`: named blobs that changed (cookies, scope, phase …); latest wins.
+    `want`: hand out more work in the same transaction.
+    """
+
+    settled: list[Settled] = field(default_factory=list)
+    seeds: list[Found] = field(default_factory=list)
+    returned: list[HostReturn] = field(default_factory=list)
+    sending: list[int] = field(default_factory=list)
+    positions: dict[str, Any] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    state: dict[str, bytes] = field(default_factory=dict)
+    want: Want | None = None
+
+
+@dataclass(slots=True)
+class HostLease:
+    """A host handed out, with its saved state (None: never seen) and requests, best first.
+
+    For a host in `Want.held` only `requests` matter.
+    """
+
+    host: str
+    state: bytes | None
+    requests: list[Lease]
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit did. `pending`: requests not settled yet, leased ones included.
+
+    `admitted`: found and seed requests that were new; `duplicates`: those seen before, of which
+    `redirect_duplicates` are the URLs that ended a redirect (each is counted by the frontier as
+    `reason:redirect_duplicate`). `leases` answer `Batch.want`.
+    """
+
+    leases: list[HostLease]
+    pending: int
+    admitted: int = 0
+    duplicates: int = 0
+    redirect_duplicates: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What a frontier held when it was opened.
+
+    `fresh`: there was nothing. `positions`, `state`: as last committed. `counts`: totals.
+    `pending`: unfinished requests. `unclean`: the last process did not close it; then `suspects`
+    is how many requests have crashed twice and will run alone, and `ended` lists
+    (url, reason) of the requests that this very opening ended (`interrupted`, `crashed`).
+    """
+
+    fresh: bool = True
+    positions: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, bytes] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    pending: int = 0
+    unclean: bool = False
+    suspects: int = 0
+    ended: list[tuple[str, str]] = field(default_factory=list)
