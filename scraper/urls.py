@@ -1,0 +1,319 @@
+"""URLs: WHATWG parsing, one identity per page, the key of a host, and what logs may show.
+
+Everything here speaks of *hrefs*: URLs as the WHATWG URL Standard serialises them
+(https://url.spec.whatwg.org/), made by `parse`. Since an href has one spelling of its scheme,
+host and port, the other functions get by with slicing strings.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Collection
+from fnmatch import translate
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, unquote_plus, unquote_to_bytes
+
+import ada_url
+
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
+
+__all__ = [
+    "Resolver",
+    "canonical",
+    "fingerprint",
+    "host_key",
+    "is_web",
+    "parse",
+    "redact",
+    "registered_domain",
+    "without_credentials",
+    "without_fragment",
+]
+
+
+def parse(url: str, base: str | None = None) -> str | None:
+    """The href of *url* (relative to *base*, when given), or None when it is not a valid URL.
+
+    Lone surrogates become U+FFFD, as everywhere on the web (WHATWG `USVString`).
+    """
+    try:
+        return ada_url.normalize_url(url) if base is None else ada_url.join_url(base, url)
+    except ValueError:
+        pass
+    if not _SURROGATE.search(url if base is None else url + base):
+        return None
+    return parse(_scalar(url), None if base is None else _scalar(base))
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _scalar(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def is_web(href: str) -> bool:
+    """Whether *href* is an http or https URL."""
+    return href.startswith(("http://", "https://"))
+
+
+def without_fragment(href: str) -> str:
+    """*href* up to its `#`: what goes over the wire."""
+    return href.partition("#")[0]
+
+
+# Credentials ------------------------------------------------------------------------------------
+
+_AUTHORITY = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.\-]*:[/\\]{2,}")
+
+
+def without_credentials(url: str) -> tuple[str, str | None]:
+    """*url* without `user:password@`, and the Basic `Authorization` they stood for (RFC 7617).
+
+    The second part is None when there were none. What is no URL is stripped by its looks.
+    """
+    if "@" not in url:
+        return url, None
+    href = parse(url)
+    if href is None:
+        start, end = _userinfo(url, valid=False)
+        return url[:start] + url[end:], None
+    start, end = _userinfo(href)
+    if start == end:
+        return url, None
+    user, _, password = href[start : end - 1].partition(":")
+    clean = href[:start] + href[end:]
+    if not (user or password) or not is_web(href):
+        return clean, None
+    pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
+    return clean, "Basic " + b64encode(pair).decode("ascii")
+
+
+def _userinfo(url: str, *, valid: bool = True) -> tuple[int, int]:
+    """Where `user:password@` lies in *url*; an empty range when it has none.
+
+    A URL that is not *valid* may carry a `/` in its password: there, the last `@` before the
+    query counts, for showing too little of a wrong URL is better than showing a secret.
+    """
+    scheme = _AUTHORITY.match(url)
+    if not scheme:
+        return 0, 0
+    start = scheme.end()
+    ends = (url.find(mark, start) for mark in ("/?#" if valid else "?#"))
+    end = min((at for at in ends if at >= 0), default=len(url))
+    at = url.rfind("@", start, end)
+    return (start, at + 1) if at >= 0 else (start, start)
+
+
+_SECRET_NAME = re.compile(r"key|token|sig|passw|pwd|secret|auth|credential|session", re.IGNORECASE)
+_BARE_USERINFO = re.compile(r"[^/?#@]*:[^/?#]*@")  # a proxy's "user:password@host"
+_PARAMETER = re.compile(r"([?&;#])([^=&;#?]*)=([^&;#]+)")
+
+
+def redact(url: str) -> str:
+    """*url* fit for a log: `***` for its userinfo and for values whose names sound secret."""
+    if "@" in url:
+        start, end = _userinfo(url, valid=parse(url) is not None)
+        if start == 0 and (bare := _BARE_USERINFO.match(url)):
+            end = bare.end()
+        if end > start:
+            url = f"{url[:start]}***@{url[end:]}"
+    return _PARAMETER.sub(_hide, url) if "=" in url else url
+
+
+def _hide(match: re.Match[str]) -> str:
+    mark, name, _ = match.groups()
+    return f"{mark}{name}=***" if _SECRET_NAME.search(unquote(name)) else match[0]
+
+
+# Identity ---------------------------------------------------------------------------------------
+
+_ODD = re.compile(r"[#?%]")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def canonical(href: str, drop_params: Collection[str] = ()) -> str:
+    """The form by which two hrefs are one page. Idempotent.
+
+    No fragment; parameters sorted by name (equal names keep their order), empty ones gone; escapes
+    of unreserved characters decoded, the others in upper case (RFC 3986, section 6.2.2), so that
+    `%2F` and `/` stay apart. *drop_params*: names to leave out, globs such as `utm_*` included.
+    """
+    if not _ODD.search(href):
+        return href
+    href = href.partition("#")[0]
+    if "%" in href:
+        href = _normal_escapes(href)
+    head, mark, query = href.partition("?")
+    if not mark:
+        return head
+    parts = [part for part in query.split("&") if part]
+    if drop_params:
+        dropped = _name_pattern(tuple(drop_params))
+        parts = [part for part in parts if not dropped(unquote_plus(part.partition("=")[0]))]
+    if len(parts) > 1:
+        parts.sort(key=_parameter_name)
+    return f"{head}?{'&'.join(parts)}" if parts else head
+
+
+def _parameter_name(part: str) -> str:
+    return part.partition("=")[0]
+
+
+def _normal_escapes(href: str) -> str:
+    # "%%341" would decode to "%41", which is an escape again: beside a stray percent sign nothing
+    # is decoded, or the form would not be a fixed point.
+    if _STRAY_PERCENT.search(href):
+        return _ESCAPE.sub(lambda match: match[0].upper(), href)
+    return _ESCAPE.sub(_normal_escape, href)
+
+
+def _normal_escape(match: re.Match[str]) -> str:
+    code = int(match[1], 16)
+    return chr(code) if code in _UNRESERVED else match[0].upper()
+
+
+@lru_cache(maxsize=64)
+def _name_pattern(names: tuple[str, ...]):  # type: ignore[no-untyped-def]  # a bound `match`
+    return re.compile("|".join(map(translate, names))).match
+
+
+def fingerprint(method: str, canonical: str, body: bytes = b"") -> int:
+    """An unsigned 64-bit number for a request: BLAKE2b of method, canonical URL and body."""
+    text = f"{method} {canonical}\n".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text + body, digest_size=8).digest(), "big")
+
+
+# Hosts ------------------------------------------------------------------------------------------
+
+
+def host_key(href: str) -> str:
+    """`scheme://host[:port]` of *href*: what politeness counts by.
+
+    Lower case, punycode and without a default port, because the href is; without the trailing
+    dot that names the same host.
+    """
+    start = href.find("://") + 3
+    end = href.find("/", start)
+    key = href if end < 0 else href[:end]
+    if "@" in key:
+        key = key[:start] + key[key.rfind("@") + 1 :]
+    if key.endswith("."):
+        return key[:-1]
+    return key.replace(".:", ":") if ".:" in key else key
+
+
+@lru_cache(maxsize=4096)
+def registered_domain(host: str) -> str:
+    """The part of *host* that its owner registered: `example.co.uk` of `www.example.co.uk`.
+
+    By the Public Suffix List (https://publicsuffix.org/), private suffixes included: everyone on
+    `github.io` is a site of their own. Addresses, suffixes and single labels stand for themselves.
+    """
+    host = host.rstrip(".").lower()
+    if host.startswith("[") or host.rpartition(".")[2].isdigit():
+        return host
+    return _public_suffixes().privatesuffix(host) or host
+
+
+@cache
+def _public_suffixes() -> PublicSuffixList:
+    from publicsuffixlist import PublicSuffixList  # 60 ms to read: only scope = "domain" pays
+
+    return PublicSuffixList()
+
+
+# Resolving --------------------------------------------------------------------------------------
+
+# The hrefs that string work resolves exactly as the standard would. A path of segments that do
+# not start with a dot (so none is `.` or `..`; `%2e` is a dot too), none of whose characters the
+# standard escapes, strips or reads as a scheme; then perhaps a query of the same kind.
+_SEGMENT = r"(?:[\w~!$&'()*+,;=@\-]|%(?!2[eE]))(?:[\w~!$&'()*+,;=@\-.]|%(?!2[eE]))*+"
+_QUERY = r"(?:\?[\w~!$&()*+,;=@\-.%/:?\[\]|]*+)?"
+_PATH = re.compile(rf"(?:{_SEGMENT}/)*+(?:{_SEGMENT})?{_QUERY}", re.ASCII)
+_UP = "../"
+
+
+class Resolver:
+    """Resolves the hrefs of one page against its *base*: exactly as WHATWG, mostly without ada.
+
+    Results carry no fragment. *known* may be shared between resolvers whose bases lie in the same
+    directory; it remembers hrefs whose meaning depends on the directory only.
+    """
+
+    __slots__ = ("_directory", "_known", "_origin", "_page", "base")
+
+    def __init__(self, base: str, known: dict[str, str | None] | None = None) -> None:
+        self.base = base
+        self._page = base.partition("#")[0].partition("?")[0]
+        path = self._page.find("/", self._page.find("://") + 3)
+        # A base that is not an http(s) href has no part that string work could build on.
+        self._origin = self._page[:path] if is_web(base) and path > 0 else ""
+        self._directory = directory(base) if self._origin else ""
+        self._known = {} if known is None else known
+
+    def resolve(self, href: str) -> str | None:
+        """The absolute href without fragment, or None when *href* is not a valid URL."""
+        href = cut_fragment(href)
+        try:
+            return self._known[href]
+        except KeyError:
+            pass
+        resolved = self._resolve(href)
+        if href and href[0] > " " and href[0] != "?":  # else it depends on more than the directory
+            self._known[href] = resolved
+        return resolved
+
+    def _resolve(self, href: str) -> str | None:
+        if self._origin:
+            if _PATH.fullmatch(href):
+                if not href:
+                    return self.base.partition("#")[0]
+                return (self._page if href[0] == "?" else self._directory) + href
+            first = href[:1]
+            if first == "/" and href[1:2] != "/" and _PATH.fullmatch(href, 1):
+                return self._origin + href
+            if first == "." and (found := self._relative(href)) is not None:
+                return found
+            if first == "h" and href.startswith(self._origin):
+                path = len(self._origin)
+                if href[path : path + 1] == "/" and _PATH.fullmatch(href, path + 1):
+                    return href
+        found = parse(href, self.base)
+        return None if found is None else found.partition("#")[0]
+
+    def _relative(self, href: str) -> str | None:
+        """`./x` and `../x`; None when the rest is not plain."""
+        directory, start = self._directory, 2 if href.startswith("./") else 0
+        root = len(self._origin) + 1
+        while href.startswith(_UP, start):
+            start += 3
+            if len(directory) > root:  # above the root is the root
+                directory = directory[: directory.rindex("/", 0, -1) + 1]
+        # "..//x" keeps its empty segment, so what follows must not look rooted.
+        if start == 0 or href[start : start + 1] in ("/", "?") or not _PATH.fullmatch(href, start):
+            return None
+        return directory + href[start:]
+
+
+def directory(href: str) -> str:
+    """*href* up to the last `/` of its path: relative hrefs without a query depend on it only."""
+    page = href.partition("#")[0].partition("?")[0]
+    return page[: page.rfind("/") + 1]
+
+
+def cut_fragment(href: str) -> str:
+    """*href*, not resolved yet, without its fragment.
+
+    White space at a URL's end is stripped, but not before a fragment: there the `#` must stay.
+    """
+    at = href.find("#")
+    if at < 0:
+        return href
+    return href[: at + 1] if at and href[at - 1] <= " " else href[:at]
