@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 __all__ = [
     "REASONS",
+    "UNSENT",
     "ConfigError",
     "CrawlFailed",
     "DamagedState",
@@ -98,14 +99,42 @@ class OutOfResource(ScraperError):
 class FetchError(ScraperError):
     """An exchange ended without a usable response.
 
-    `reason` is one of `REASONS`; `detail` is for people and is already redacted.
+    `reason` is one of `REASONS`; `detail` is for people and is already redacted. `sent`: whether a
+    byte of the request may have reached the server (None: as the reason suggests); a connection
+    that never stood sets it to False. `temporary`: overrides `Reason.retried`, as for a name
+    server that is out of order, which is `dns` too.
     """
 
-    def __init__(self, reason: str, url: str = "", detail: str = "") -> None:
+    def __init__(
+        self,
+        reason: str,
+        url: str = "",
+        detail: str = "",
+        *,
+        sent: bool | None = None,
+        temporary: bool | None = None,
+    ) -> None:
         super().__init__(f"{reason}: {detail or url}" if (detail or url) else reason)
         self.reason = reason
         self.url = url
         self.detail = detail
+        self.sent = reason not in UNSENT if sent is None else sent
+        self.temporary = temporary
+
+
+UNSENT = frozenset({
+    "connect_refused",
+    "dns",
+    "private_address",
+    "proxy_auth",
+    "proxy_connect",
+    "throttled",
+    "tls_expired",
+    "tls_hostname",
+    "tls_protocol",
+    "tls_untrusted",
+})
+"""Reasons that mean that no connection to the server stood, so that it saw nothing."""
 
 
 class Throttled(FetchError):
