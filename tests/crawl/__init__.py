@@ -1,0 +1,1 @@
+"""Whole crawls: the command line in a process of its own, against servers that keep a log."""
