@@ -83,6 +83,10 @@ def _no_flag(value: object) -> object:
     return value
 
 
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
 def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
@@ -233,9 +237,9 @@ class Frontier(Section):
 class Log(Section):
     """What is told while it runs; always on stderr or in a file."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        "INFO", description="the least level that is told"
-    )
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+    ] = Field("INFO", description="the least level that is told")
     file: Annotated[Path | None, BeforeValidator(_empty_is_none)] = Field(
         None, description="write the log there, too; relative to config.toml"
     )
@@ -256,33 +260,26 @@ class PipelineTable(BaseModel):
 
 
 class SpiderOverrides(Section):
-    """[spiders.NAME]: what differs for one spider. Sections may be partial.
+    """What may differ for one spider: [spiders.NAME], and `settings` of its class.
 
-    Kept as they were written: they are validated where they are laid over the rest.
+    Sections may be partial: what they leave out (see `model_fields_set`) keeps its value.
     """
 
-    crawl: Mapping[str, Any] = Field({}, description="as [crawl]")
-    politeness: Mapping[str, Any] = Field({}, description="as [politeness]")
-    http: Mapping[str, Any] = Field({}, description="as [http]", repr=False)
-    retry: Mapping[str, Any] = Field({}, description="as [retry]")
-    frontier: Mapping[str, Any] = Field({}, description="as [frontier]", repr=False)
-    log: Mapping[str, Any] = Field({}, description="as [log]")
-    pipelines: list[Mapping[str, Any]] | None = Field(
-        None, description="replaces the whole chain", repr=False
-    )
-
-
-class Config(Section):
-    """The whole configuration. `Config()` is the defaults."""
-
-    project: Project = Project()
     crawl: Crawl = Crawl()
     politeness: Politeness = Politeness()
     http: Http = Http()
     retry: Retry = Retry()
     frontier: Frontier = Frontier()
     log: Log = Log()
-    pipelines: list[PipelineTable] = Field([], description="the chain, in this order", repr=False)
+    pipelines: list[PipelineTable] = Field(
+        [], description="the chain, in this order; for a spider it replaces the whole chain"
+    )
+
+
+class Config(SpiderOverrides):
+    """The whole configuration. `Config()` is the defaults."""
+
+    project: Project = Project()
     spiders: dict[str, SpiderOverrides] = Field({}, description="overrides by spider", repr=False)
 
 
