@@ -362,3 +362,8 @@ def _is_text(annotation: Any) -> bool:
     if get_origin(annotation) in {list, dict}:
         return False
     return any(_is_text(part) for part in get_args(annotation))
+
+
+def line_of(path: Path | None, key: Key) -> str:
+    """``config.toml:12`` for a key of the file; the file's name when it is not there."""
+    return read_file(path).place(key) if path is not None else "config.toml"
