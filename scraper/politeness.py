@@ -1,0 +1,489 @@
+"""Politeness: how fast one host may be asked, and when it is left alone for good.
+
+`HostState` is the single owner of a host's pace. It does no I/O and reads no clock: every method
+is told *now*, in seconds of one monotonic clock, and chance comes in as a number. Three things
+say when the next exchange may start:
+
+- the **delay clock**: starts lie at least `delay` (or Crawl-delay, if longer) apart;
+- the **quiet clock**: after 429 or 503 + Retry-After the host rests (RFC 9110, section 10.2.3;
+  RFC 6585, section 4);
+- the **window**: how many exchanges may run at once. One until the host has answered; then one
+  more per window of good answers while latency stays flat, half after a refusal, a failure or
+  a rise in latency (additive increase, multiplicative decrease).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+from scraper import urls
+from scraper.errors import DamagedState, FetchError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from scraper.config import HostRule, Politeness
+
+__all__ = [
+    "Exchange",
+    "HostPolicy",
+    "HostState",
+    "parse_retry_after",
+    "policy_for",
+    "throttles",
+]
+
+FLOOR = 1.0
+"""Seconds: the shortest pause, and the first step of the back-off."""
+
+CEILING = 60.0
+"""Seconds: the longest pause that a host did not ask for itself."""
+
+RETURN_CEILING = 8.0
+"""Seconds: the longest rest between tries to reach a host that answered before."""
+
+MAX_UNREACHED = 10
+"""Tries in a row without a connection after which a host is given up."""
+
+STALE = 600.0
+"""Seconds of rest after which what was learnt of a host's speed no longer counts."""
+
+SMOOTHING = 0.3  # weight of the newest latency in the moving averages
+FLAT, RISEN = 1.5, 2.0  # multiples of the unloaded latency: grow below, shrink above
+SLACK = 0.1  # seconds of latency that are noise, whatever the host
+
+MAX_SAVED = 4096
+
+
+# Rules by host ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """The rules for one host: the section's values with the host's own rules over them.
+
+    Times in seconds. `verify_tls`: None means what `http.verify_tls` says.
+    """
+
+    delay: float = 0.2
+    per_host: int = 8
+    adaptive: bool = True
+    robots: bool = True
+    max_crawl_delay: float = 300.0
+    max_retry_after: float = 3600.0
+    max_pauses: int = 10
+    verify_tls: bool | None = None
+
+
+def policy_for(host_key: str, politeness: Politeness) -> HostPolicy:
+    """The policy for *host_key* (`urls.host_key`).
+
+    A pattern of `politeness.hosts` is ``host``, ``host:port``, either with ``scheme://`` in front.
+    Case does not matter; other scripts may be written as they are read. A host without ``*``
+    matches itself alone; ``*`` stands for any run of characters, so ``*.example.com`` is every
+    subdomain and not the domain itself, and ``127.*`` a whole network. Without a port (a scheme)
+    any matches; a default port may be written out.
+
+    Every matching rule counts, field by field: a host without ``*`` beats a pattern; then more
+    literal characters beat fewer; then a port beats none, then a scheme; then the later the rule.
+    """
+    values: dict[str, Any] = {
+        "delay": politeness.delay,
+        "per_host": politeness.per_host,
+        "adaptive": politeness.adaptive,
+        "robots": politeness.robots,
+        "max_crawl_delay": politeness.max_crawl_delay,
+        "max_retry_after": politeness.max_retry_after,
+        "max_pauses": politeness.max_pauses,
+    }
+    for rule in _matching_rules(host_key, politeness.hosts):
+        for name in ("robots", "per_host", "delay", "adaptive", "verify_tls"):
+            value = getattr(rule, name)
+            if value is not None:
+                values[name] = value
+    return HostPolicy(**values)
+
+
+def _matching_rules(host_key: str, rules: dict[str, HostRule]) -> list[HostRule]:
+    """The rules that match, the most specific last."""
+    if not rules:
+        return []
+    scheme, host, port = _split(host_key)
+    found: list[tuple[tuple[bool, int, bool, bool], HostRule]] = []
+    for pattern, rule in rules.items():
+        its_scheme, its_host, its_port = _split(pattern)
+        if its_scheme not in ("", scheme) or its_port not in ("", port):
+            continue
+        its_host = _as_href_host(its_host)
+        if fnmatchcase(host, its_host.replace("[", "[[]").replace("?", "[?]")):
+            stars = its_host.count("*")
+            rank = (not stars, len(its_host) - stars, bool(its_port), bool(its_scheme))
+            found.append((rank, rule))
+    found.sort(key=lambda pair: pair[0])  # stable: of equals the later one comes last
+    return [rule for _, rule in found]
+
+
+def _split(pattern: str) -> tuple[str, str, str]:
+    """Scheme, host and port; the port of a known scheme is filled in."""
+    scheme, mark, rest = pattern.rpartition("://")
+    host, colon, port = rest.rpartition(":")
+    if not colon or port.endswith("]"):  # no port, or the colons of an IPv6 address
+        host, port = rest, ""
+    if mark and not port:
+        port = {"http": "80", "https": "443"}.get(scheme.lower(), "")
+    return scheme.lower(), host, port
+
+
+def _as_href_host(host: str) -> str:
+    href = urls.parse(f"http://{host}/") if not host.isascii() else None
+    return (host if href is None else href[len("http://") : -1]).lower().removesuffix(".")
+
+
+# One exchange -----------------------------------------------------------------------------------
+
+Kind = Literal["answered", "broken", "unreached"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """How one HTTP exchange ended, as its host sees it.
+
+    `started_at`: what `HostState.started` was told. `kind`: *answered* (a status came),
+    *broken* (a connection stood and no complete answer came), *unreached* (no connection stood).
+    `latency`: seconds from sending to the answer's header, which page size does not blur.
+    `retry_after`: seconds, by `parse_retry_after`; None when the field is absent or garbage.
+    `reason`: the code, when there was no answer.
+    """
+
+    started_at: float
+    kind: Kind = "answered"
+    status: int = 200
+    latency: float = 0.0
+    retry_after: float | None = None
+    reason: str = ""
+
+    @classmethod
+    def failed(cls, started_at: float, error: FetchError) -> Self:
+        """The exchange that ended in *error*."""
+        kind: Kind = "broken" if error.sent else "unreached"
+        return cls(started_at, kind, status=0, reason=error.reason)
+
+
+def throttles(status: int, retry_after: float | None) -> bool:
+    """Whether the answer asks the *host's* requests to wait, so that its page is not charged.
+
+    429 always does (RFC 6585, section 4); 503 does when it says for how long (RFC 9110, 15.6.4).
+    """
+    return status == 429 or (status == 503 and retry_after is not None)
+
+
+def parse_retry_after(value: str | None, wall_now: float) -> float | None:
+    """The seconds that a `Retry-After` field asks for: a number, or until a date; never negative.
+
+    None for what is neither. *wall_now*: seconds since the epoch. RFC 9110, section 10.2.3.
+    """
+    text = (value or "").strip()
+    if not text or len(text) > 64:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        at = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return max(at - wall_now, 0.0)
+
+
+# The state --------------------------------------------------------------------------------------
+
+
+class HostState:
+    """The pace of one host. Times are seconds of one monotonic clock.
+
+    Call `started` and `ended` around each HTTP exchange (robots.txt included). An exchange that
+    was started and never sent ends with `unused`.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_baseline",
+        "_crawl_delay",
+        "_crowded_until",
+        "_cut_at",
+        "_failed_last",
+        "_latency",
+        "_pauses",
+        "_refusal",
+        "_started_at",
+        "_unreached",
+        "_window",
+        "in_flight",
+        "policy",
+        "quiet_until",
+    )
+
+    def __init__(self, policy: HostPolicy) -> None:
+        self.policy = policy
+        self.in_flight = 0
+        self.quiet_until = -math.inf
+        self._crawl_delay = 0.0
+        self._started_at = -math.inf  # the last start
+        self._cut_at = -math.inf  # the last pause or cut: what started before says nothing new
+        self._crowded_until = -math.inf  # since then, no two exchanges ran at once
+        self._window = 1.0
+        self._baseline = 0.0  # latency of exchanges that ran alone; 0: none measured
+        self._latency = 0.0  # moving average
+        self._pauses = 0  # in a row, without a good answer in between
+        self._unreached = 0  # tries in a row without a connection
+        self._answered = False
+        self._failed_last = False
+        self._refusal: str | None = None
+
+    # What may happen
+
+    @property
+    def proven(self) -> bool:
+        """The host has answered, and its last exchange did not fail."""
+        return self._answered and not self._failed_last
+
+    @property
+    def refusal(self) -> str | None:
+        """The reason code with which all its requests end, once the host is given up."""
+        return self._refusal
+
+    @property
+    def delay(self) -> float:
+        """Seconds between starts, at least."""
+        return max(self.policy.delay, self._crawl_delay)
+
+    @property
+    def limit(self) -> int:
+        """Exchanges that may run at once."""
+        if not self._answered or self._failed_last:
+            return 1
+        return int(self._window) if self.policy.adaptive else self.policy.per_host
+
+    def ready_at(self, now: float) -> float | None:
+        """When the next exchange may start: *now*, or later.
+
+        None: not before one that is in flight has ended. `inf`: never, the host was given up.
+        """
+        if self._refusal is not None:
+            return math.inf
+        if self.in_flight >= self.limit:
+            return None
+        return max(now, self._started_at + self.delay, self.quiet_until)
+
+    # What happened
+
+    def started(self, now: float) -> None:
+        """An exchange starts."""
+        self.in_flight += 1
+        if self.in_flight > 1:
+            self._crowded_until = math.inf
+        self._started_at = now
+
+    def unused(self, now: float) -> None:
+        """A started exchange was never sent, or was cancelled by us: it says nothing."""
+        self._left(now)
+
+    def ended(self, now: float, exchange: Exchange, jitter: float = 0.0) -> None:
+        """An exchange ended. *jitter*: a random number in [0, 1), for the length of a pause.
+
+        What started before the last pause began tells of the same event again: it changes nothing.
+        """
+        alone = self._left(now) and exchange.started_at >= self._crowded_until
+        if exchange.started_at <= self._cut_at:
+            self._settle_late(exchange)
+        elif exchange.kind == "answered":
+            self._answer(now, exchange, alone, jitter)
+        else:
+            self._failure(now, exchange, jitter)
+
+    def set_crawl_delay(self, seconds: float | None) -> None:
+        """What robots.txt asks for, in seconds; None when it does not."""
+        self._crawl_delay = min(seconds or 0.0, self.policy.max_crawl_delay)
+
+    def _left(self, now: float) -> bool:
+        """Free a place. Returns whether nothing else was in flight."""
+        if self.in_flight <= 0:
+            raise AssertionError("ended without started: every exchange is bracketed by the two")
+        self.in_flight -= 1
+        if self.in_flight > 0:
+            return False
+        if self._crowded_until == math.inf:
+            self._crowded_until = now
+        return True
+
+    def _settle_late(self, exchange: Exchange) -> None:
+        if exchange.kind != "unreached":
+            self._unreached = 0  # a connection stood: that much is news
+
+    def _answer(self, now: float, exchange: Exchange, alone: bool, jitter: float) -> None:
+        self._answered = True
+        self._failed_last = False
+        self._unreached = 0
+        status = exchange.status
+        if throttles(status, exchange.retry_after):
+            self._pause(now, exchange.retry_after, jitter)
+        elif status == 503:
+            self._cut(now)
+        elif status < 500 and status not in (408, 425):
+            self._pauses = 0
+            self._learn(now, exchange.latency, alone)
+
+    def _failure(self, now: float, exchange: Exchange, jitter: float) -> None:
+        self._failed_last = True
+        self._cut(now)
+        if exchange.kind == "broken":
+            self._unreached = 0
+            return
+        self._unreached += 1
+        if self._unreached >= MAX_UNREACHED:
+            self._refusal = exchange.reason
+        elif self._answered:  # it was there: perhaps it restarts, so its pages should not pay
+            self._rest(now, _backoff(self._unreached, jitter, RETURN_CEILING))
+
+    def _pause(self, now: float, retry_after: float | None, jitter: float) -> None:
+        self._pauses += 1
+        self._cut(now)
+        if self._pauses >= self.policy.max_pauses:
+            self._refusal = "throttled"
+        asked = min(retry_after or 0.0, self.policy.max_retry_after)
+        self._rest(now, max(asked, FLOOR) if asked > 0 else _backoff(self._pauses, jitter, CEILING))
+
+    def _rest(self, now: float, seconds: float) -> None:
+        self.quiet_until = max(self.quiet_until, now + seconds)
+
+    def _cut(self, now: float) -> None:
+        self._cut_at = now
+        self._window = max(self._window / 2, 1.0)
+        self._latency = 0.0  # measured anew at the new window
+
+    def _learn(self, now: float, latency: float, alone: bool) -> None:
+        """Additive increase while latency stays near what it is without load."""
+        if not latency >= 0.0:  # nan included
+            return
+        self._latency = _smooth(self._latency, latency)
+        if alone or latency < self._baseline or not self._baseline:
+            self._baseline = _smooth(self._baseline, latency)
+        if self._latency > RISEN * self._baseline + SLACK and self._window > 1.0:
+            self._cut(now)
+        elif self._latency <= FLAT * self._baseline + SLACK:
+            self._window = min(self._window + 1.0 / self._window, float(self.policy.per_host))
+
+    # What is kept
+
+    def save(self, now_mono: float, now_wall: float) -> bytes:
+        """The state as a small JSON object; its dates are wall time. See `load`."""
+        record: dict[str, Any] = {
+            "window": round(self._window, 3),
+            "baseline": round(self._baseline, 4),
+            "pauses": self._pauses,
+            "unreached": self._unreached,
+            "answered": self._answered,
+            "failed_last": self._failed_last,
+        }
+        if self._started_at > -math.inf:
+            record["started"] = round(now_wall + (self._started_at - now_mono), 3)
+        if self.quiet_until > now_mono:
+            record["quiet"] = round(now_wall + (self.quiet_until - now_mono), 3)
+        if self._crawl_delay:
+            record["crawl_delay"] = self._crawl_delay
+        if self._refusal is not None:
+            record["refusal"] = self._refusal
+        return json.dumps(record, separators=(",", ":")).encode()
+
+    @classmethod
+    def load(
+        cls, saved: bytes | None, policy: HostPolicy, now_mono: float, now_wall: float
+    ) -> Self:
+        """The state that `save` stored; a new one for None.
+
+        Clamped, so that a clock that was moved costs one delay and one pause at most. After
+        `STALE` seconds without a request the host is unproven again and its window one. Raises
+        `DamagedState` for anything that `save` does not write.
+        """
+        state = cls(policy)
+        if saved is None:
+            return state
+        record = _Record(saved)
+        state.set_crawl_delay(record.number("crawl_delay", 0.0))
+        state._pauses = min(int(record.number("pauses", 0)), policy.max_pauses)
+        state._unreached = min(int(record.number("unreached", 0)), MAX_UNREACHED - 1)
+        state._refusal = record.text("refusal")
+        longest = max(policy.max_retry_after, CEILING)
+        rest = min(record.number("quiet", 0.0) - now_wall, longest)
+        if rest > 0:
+            state.quiet_until = now_mono + rest
+        age = max(now_wall - record.number("started", -math.inf), 0.0)
+        if age < math.inf:
+            state._started_at = now_mono - age
+        if age <= STALE:
+            state._window = min(max(record.number("window", 1.0), 1.0), float(policy.per_host))
+            state._baseline = record.number("baseline", 0.0)
+            state._answered = record.flag("answered")
+            state._failed_last = record.flag("failed_last")
+        return state
+
+    def __repr__(self) -> str:
+        given_up = f", given up: {self._refusal}" if self._refusal else ""
+        return (
+            f"<HostState {self.in_flight}/{self.limit} in flight, {self._pauses} pauses{given_up}>"
+        )
+
+
+class _Record:
+    """A saved state, read with care: what is stored may have come over a network."""
+
+    def __init__(self, saved: bytes) -> None:
+        try:
+            record = json.loads(saved) if len(saved) <= MAX_SAVED else None
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise self.damaged("not a small JSON object")
+        self._record = record
+
+    def number(self, name: str, default: float) -> float:
+        value = self._record.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.damaged(f"{name} is not a number")
+        if name in self._record and not 0 <= value < 1e12:
+            raise self.damaged(f"{name} is out of range")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        value = self._record.get(name, False)
+        if not isinstance(value, bool):
+            raise self.damaged(f"{name} is not a boolean")
+        return value
+
+    def text(self, name: str) -> str | None:
+        value = self._record.get(name)
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= 64):
+            raise self.damaged(f"{name} is not a short text")
+        return value
+
+    @staticmethod
+    def damaged(what: str) -> DamagedState:
+        return DamagedState(
+            f"the saved pace of a host is damaged: {what}",
+            hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
+        )
+
+
+def _smooth(average: float, value: float) -> float:
+    return value if not average else average + SMOOTHING * (value - average)
+
+
+def _backoff(step: int, jitter: float, ceiling: float) -> float:
+    """1, 2, 4 … seconds, up to half as much again by chance, never more than *ceiling*."""
+    return float(min(ceiling, FLOOR * 2 ** min(step - 1, 16) * (1.0 + jitter / 2)))

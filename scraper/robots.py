@@ -1,0 +1,405 @@
+"""robots.txt (RFC 9309): what one origin allows, and the rules by which that is found out.
+
+`verdict` turns the end of a fetch into what it means; `Robots` holds the rules for our product
+token; `Origin` remembers them (at most a day), and the tries when there are none. Rules are
+matched by protego, which is given clean text: one group, ours, in the canonical spelling.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from protego import Protego
+
+from scraper import urls
+from scraper.errors import FetchError
+from scraper.errors import reason as reason_row
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_HOPS",
+    "Follow",
+    "Origin",
+    "Robots",
+    "Unavailable",
+    "product_token",
+    "robots_url",
+    "verdict",
+]
+
+MAX_BYTES = 500 * 1024
+"""How much of a file is read (RFC 9309, section 2.5: at least 500 KiB)."""
+
+MAX_HOPS = 10
+"""Redirects followed, across hosts (section 2.3.1.2: at least five)."""
+
+MAX_AGE = 24 * 3600.0
+"""Seconds that an answer is good for (section 2.4)."""
+
+MAX_TRIES = 5
+"""Failures in a row after which an origin is given up."""
+
+MAX_SITEMAPS = 1000
+
+
+def robots_url(host_key: str) -> str:
+    """Where an origin's robots.txt lies. *host_key*: `urls.host_key`."""
+    return f"{host_key}/robots.txt"
+
+
+def product_token(user_agent: str) -> str:
+    """The name by which robots.txt addresses the sender of *user_agent* (section 2.2.1).
+
+    The first product's name, in lower case; of ``Mozilla/5.0 (compatible; Name/1.0 …)``, Name.
+    """
+    first = _name(user_agent)
+    if first == "mozilla":
+        inner = re.search(r"\(compatible;\s*([^;)\s]+)", user_agent, re.IGNORECASE)
+        return _name(inner[1]) if inner else first
+    return first
+
+
+def _name(value: str) -> str:
+    return re.split(r"[/\s]", value.strip(), maxsplit=1)[0].lower()
+
+
+# Reading ----------------------------------------------------------------------------------------
+
+# Common misspellings are understood, as other readers of these files do.
+_LINE = re.compile(
+    r"""\s*(?:
+        (?P<agent>user[\s_-]?agents?)
+      | (?P<deny>d(?:is|iss|ia|as|sa|si)s?al+[oa]w)
+      | (?P<allow>all?ow)
+      | (?P<delay>crawl[\s_-]?delay)
+      | (?P<sitemap>site[\s_-]?maps?)
+      | (?P<other>request[\s_-]?rate|visit[\s_-]?time)
+    )(?:\s*:|\s)\s*(?P<value>.*?)\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_STARS = re.compile(r"\*{2,}")
+_INVALID_BYTE = re.compile("[\udc80-\udcff]")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_MARKUP = re.compile(r"[\s\ufeff]*<")
+_AGENT_LINE = re.compile(r"^[\s\ufeff]*user-?agent\s*:", re.IGNORECASE | re.MULTILINE)
+# What Python takes for an end of line and RFC 9309 does not.
+_FALSE_ENDS = {
+    ord(c): "".join(f"%{byte:02X}" for byte in c.encode()) for c in "\x85\u2028\u2029"
+} | dict.fromkeys(map(ord, "\0\x0b\x0c\x1c\x1d\x1e"), " ")
+
+
+def _decode(body: bytes) -> str:
+    """The text of a file: by its byte order mark, else UTF-16 by its looks, else UTF-8.
+
+    Bytes that are not UTF-8 become percent-escapes, which is how they look in a URL.
+    """
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return body.decode("utf-16", "replace")
+    head = body[:64]
+    if len(head) > 8 and head.count(0) * 3 >= len(head):
+        return body.decode(
+            "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be", "replace"
+        )
+    text = body.decode("utf-8", "surrogateescape")
+    return _INVALID_BYTE.sub(lambda m: f"%{ord(m[0]) - 0xDC00:02X}", text)
+
+
+def _lines(body: bytes) -> Iterator[tuple[str, str]]:
+    """The lines that mean something, as (field, value); fields: the groups of `_LINE`."""
+    text = _decode(body[:MAX_BYTES])
+    if _MARKUP.match(text) and not _AGENT_LINE.search(text):
+        return  # a page that answers every path, this one too
+    lines = _LINE_END.split(text)
+    if len(body) > MAX_BYTES:
+        lines.pop()  # cut in its middle, "/private" would say "/"
+    for line in lines:
+        line = line.partition("#")[0].translate(_FALSE_ENDS).lstrip("\ufeff \t")
+        match = _LINE.fullmatch(line)
+        if match:
+            yield (
+                str(match.lastgroup if match.lastgroup != "value" else _kind(match)),
+                match["value"],
+            )
+
+
+def _kind(match: re.Match[str]) -> str:
+    return next(name for name, text in match.groupdict().items() if text is not None)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The records for one product token, merged (section 2.2.1)."""
+
+    rules: list[str] = field(default_factory=list)
+    delays: list[str] = field(default_factory=list)
+    named: bool = False
+
+
+def _read(body: bytes, token: str) -> tuple[_Group, list[str]]:
+    """The group that *token* must obey, and the sitemaps."""
+    ours, anyone, nobody = _Group(), _Group(), _Group()
+    sitemaps: list[str] = []
+    current: list[_Group] = []
+    naming = False  # in a run of User-agent lines; only rules end it
+    for kind, value in _lines(body):
+        if kind == "agent":
+            if not naming:
+                current, naming = [], True
+            name = _name(value)
+            group = anyone if name == "*" else ours if name.rstrip("*") == token else nobody
+            group.named = True
+            if group is not nobody and group not in current:
+                current.append(group)
+        elif kind == "sitemap":
+            if value and len(sitemaps) < MAX_SITEMAPS:
+                sitemaps.append(value)
+        else:
+            naming = False
+            for group in current:
+                _obey(group, kind, value)
+    return (ours if ours.named else anyone), sitemaps
+
+
+def _obey(group: _Group, kind: str, value: str) -> None:
+    if not value:
+        return  # "Disallow:" with nothing after it forbids nothing
+    if kind == "delay":
+        group.delays.append(value)
+    elif kind in ("allow", "deny"):
+        verb = "Allow" if kind == "allow" else "Disallow"
+        group.rules.append(f"{verb}: {_STARS.sub('*', value)}")
+
+
+def _crawl_delay(values: list[str], longest: float, notes: list[str]) -> float | None:
+    """The longest delay asked for, in seconds; what is no duration is left out, and noted."""
+    found: list[float] = []
+    for value in values:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if math.isfinite(seconds) and seconds >= 0:
+            found.append(seconds)
+        else:
+            notes.append(f"Crawl-delay {value[:40]!r} is not a duration: ignored")
+    if not found:
+        return None
+    if max(found) > longest:
+        notes.append(
+            f"Crawl-delay of {max(found):g} s is honoured up to politeness.max_crawl_delay"
+            f" = {longest:g} s"
+        )
+    return min(max(found), longest)
+
+
+class Robots:
+    """What a robots.txt says to us.
+
+    `crawl_delay`: seconds, sane, or None. `sitemaps`: hrefs where they parse. `notes`: what was
+    ignored or capped, for the log.
+    """
+
+    __slots__ = ("_rules", "crawl_delay", "notes", "sitemaps")
+
+    def __init__(self) -> None:
+        self._rules: Protego | None = None
+        self.crawl_delay: float | None = None
+        self.sitemaps: list[str] = []
+        self.notes: list[str] = []
+
+    @classmethod
+    def allow_all(cls, note: str = "") -> Robots:
+        """No rules: what a missing file means (section 2.3.1.3)."""
+        robots = cls()
+        if note:
+            robots.notes.append(note)
+        return robots
+
+    @classmethod
+    def parse(
+        cls, body: bytes, token: str, *, url: str = "", max_crawl_delay: float = 300.0
+    ) -> Robots:
+        """The rules in *body* for the product *token*. Never raises.
+
+        *url*: where the file came from, for sitemaps that are relative. *max_crawl_delay*: seconds.
+        """
+        robots = cls()
+        group, sitemaps = _read(body, token.lower())
+        if len(body) > MAX_BYTES:
+            robots.notes.append(f"only the first {MAX_BYTES // 1024} KiB of robots.txt were read")
+        if group.rules:
+            robots._rules = Protego.parse("\n".join(["User-agent: *", *group.rules]))
+        robots.crawl_delay = _crawl_delay(group.delays, max_crawl_delay, robots.notes)
+        found = (urls.parse(sitemap, url or None) for sitemap in sitemaps)
+        robots.sitemaps = list(dict.fromkeys(href for href in found if href))
+        return robots
+
+    def allowed(self, url: str) -> bool:
+        """Whether *url* may be fetched: the longest matching rule decides (section 2.2.2)."""
+        return self._rules is None or bool(self._rules.can_fetch(url, "*"))
+
+
+# What an answer means ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """The file lies elsewhere, perhaps on another host: an href."""
+
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """No answer that says anything: nothing may be fetched until there is one (section 2.3.1.4).
+
+    `reason`: the code. `retry_after`: seconds the server asks for, if it does. `reached`: whether a
+    connection stood. `hopeless`: another try would end alike.
+    """
+
+    reason: str
+    retry_after: float | None = None
+    reached: bool = True
+    hopeless: bool = False
+
+
+def verdict(
+    answer: int | FetchError,
+    body: bytes = b"",
+    *,
+    token: str,
+    url: str = "",
+    location: str | None = None,
+    hops: int = 0,
+    retry_after: float | None = None,
+    max_crawl_delay: float = 300.0,
+) -> Robots | Unavailable | Follow:
+    """What the end of a robots.txt fetch means (RFC 9309, section 2.3.1).
+
+    *answer*: the status, or why there was none. *url*: what was asked; *location*: the Location
+    field; *hops*: redirects followed so far; *retry_after*: `politeness.parse_retry_after`.
+
+    2xx: the rules. 3xx: followed, `MAX_HOPS` times; a longer chain, or one that leads nowhere on
+    the web, is as good as a missing file, which is what the RFC permits and other crawlers do. 4xx:
+    no file, no rules. 429, 5xx, anything unknown, and no answer at all: unavailable, for failure is
+    never permission.
+    """
+    if isinstance(answer, FetchError):
+        row = reason_row(answer.reason)
+        passing = row.retried if answer.temporary is None else answer.temporary
+        return Unavailable(answer.reason, None, answer.sent, not answer.sent and not passing)
+    if 200 <= answer < 300:
+        return Robots.parse(body, token, url=url, max_crawl_delay=max_crawl_delay)
+    if 300 <= answer < 400:
+        return _redirected(location, url, hops)
+    if 400 <= answer < 500 and answer != 429:
+        return Robots.allow_all()
+    return Unavailable(f"http_{answer}", retry_after)
+
+
+def _redirected(location: str | None, url: str, hops: int) -> Robots | Follow:
+    if hops >= MAX_HOPS:
+        return Robots.allow_all(
+            f"robots.txt redirects more than {MAX_HOPS} times: taken as missing"
+        )
+    href = urls.parse(location, url or None) if location else None
+    if href is None or not urls.is_web(href):
+        return Robots.allow_all("robots.txt redirects to nowhere on the web: taken as missing")
+    return Follow(urls.without_fragment(href))
+
+
+# Remembering ------------------------------------------------------------------------------------
+
+
+class Origin:
+    """What is known of one origin's robots.txt. Times are seconds of one monotonic clock.
+
+    Unknown → `fetching` → known for a day → unknown …; or not available: again after 5, 10, 20, 40
+    seconds (1, 2, 4, 8 when no connection stood, or as Retry-After says), and after `MAX_TRIES`
+    given up. Rules that were known once stay in force when they cannot be had anew (section 2.4).
+    *obeyed*: False allows everything and never asks.
+    """
+
+    __slots__ = (
+        "_known_until",
+        "_retry_at",
+        "_tries",
+        "_unreached",
+        "fetching",
+        "obeyed",
+        "refusal",
+        "robots",
+    )
+
+    def __init__(self, obeyed: bool = True) -> None:
+        self.obeyed = obeyed
+        self.fetching = False
+        self.robots: Robots | None = None
+        self.refusal: str | None = None
+        self._known_until = -math.inf
+        self._retry_at = -math.inf
+        self._tries = 0
+        self._unreached = 0
+
+    def needs_fetch(self, now: float) -> bool:
+        """Whether robots.txt must be had before anything else may be."""
+        return self.obeyed and now >= self._known_until
+
+    def wait(self, now: float) -> float:
+        """Seconds until robots.txt may be asked for again; 0 when nothing is in the way."""
+        return max(self._retry_at - now, 0.0) if self.needs_fetch(now) else 0.0
+
+    def allowed(self, url: str) -> bool:
+        """Whether the rules allow *url*. Without rules nothing is allowed, if they are obeyed."""
+        if not self.obeyed:
+            return True
+        return self.robots is not None and self.robots.allowed(url)
+
+    def settle(
+        self,
+        now: float,
+        outcome: Robots | Unavailable,
+        *,
+        jitter: float = 0.0,
+        max_retry_after: float = 3600.0,
+    ) -> None:
+        """A fetch ended. *jitter*: a random number in [0, 1)."""
+        self.fetching = False
+        if isinstance(outcome, Robots):
+            self.robots = outcome
+            self._known_until = now + MAX_AGE
+            self._tries = self._unreached = 0
+            return
+        self._tries += 1
+        self._unreached += not outcome.reached
+        rest = self._rest(outcome, jitter, max_retry_after)
+        if self.robots is not None:  # what is known stays in force; ask again then
+            self._known_until = now + max(rest, MAX_AGE / 24)
+        elif outcome.hopeless:
+            self.refusal = outcome.reason
+        elif self._tries >= MAX_TRIES:
+            never = self._unreached == self._tries
+            self.refusal = outcome.reason if never else "robots_unavailable"
+        else:
+            self._retry_at = now + rest
+
+    def abandoned(self) -> None:
+        """The fetch was broken off by us: it says nothing."""
+        self.fetching = False
+
+    def _rest(self, outcome: Unavailable, jitter: float, max_retry_after: float) -> float:
+        asked = min(outcome.retry_after or 0.0, max_retry_after)
+        if asked > 0:
+            return asked
+        first = 5.0 if outcome.reached else 1.0
+        return float(first * 2 ** min(self._tries - 1, MAX_TRIES) * (1.0 + jitter / 4))
+
+    def __repr__(self) -> str:
+        if not self.obeyed:
+            return "<Origin: robots.txt not obeyed>"
+        state = self.refusal or ("known" if self.robots is not None else f"{self._tries} tries")
+        return f"<Origin: {state}>"
