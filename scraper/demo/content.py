@@ -168,7 +168,7 @@ def _title(number: int, category: str) -> str:
         f"A {noun} in {place}",
         f"{noun} & {_pick(number, 'second noun', NOUNS)}: A {adjective} History",
         f"How the {noun} Came to {place}",
-        f"{adjective} {noun} (The {place} Chronicles #{1 + number % 7})",
+        f"{adjective} {noun} (Chronicles of {place} #{1 + number % 7})",
     )
     return _pick(number, "pattern", patterns)
 

@@ -187,10 +187,10 @@ class Site:
 
     def _cover(self, name: str) -> Answer:
         number, dot, ending = name.partition(".")
-        book = self._number(number)
-        if book is None or (dot + ending) != ".png":
+        known = self._number(number) is not None or _decimal(number) in WITHDRAWN.values()
+        if not known or (dot + ending) != ".png":
             return NOT_FOUND
-        return Answer(200, cover(book.number), "image/png")
+        return Answer(200, cover(_decimal(number)), "image/png")
 
     def _number(self, text: str) -> Book | None:
         number = _decimal(text)
