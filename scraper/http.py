@@ -31,6 +31,10 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 ANY_STATUS = "*"
 
 
+def _nothing() -> Mapping[str, Any]:
+    return NOTHING  # Python 3.11 takes a mapping proxy for a mutable default
+
+
 class Headers(Mapping[str, str]):
     """Header fields, looked up without regard to case (RFC 9110, section 5.1).
 
@@ -83,8 +87,8 @@ class Options:
 
     errback: str | None = None
     method: str = "GET"
-    headers: Mapping[str, str] = NOTHING
-    cookies: Mapping[str, str] = NOTHING
+    headers: Mapping[str, str] = field(default_factory=_nothing)
+    cookies: Mapping[str, str] = field(default_factory=_nothing)
     body: bytes = b""
     priority: int = 0
     unique: bool = True
@@ -92,8 +96,8 @@ class Options:
     repeatable: bool = True
     session: str | None = None
     proxy: str | None = None
-    meta: Mapping[str, Any] = NOTHING
-    kwargs: Mapping[str, Any] = NOTHING
+    meta: Mapping[str, Any] = field(default_factory=_nothing)
+    kwargs: Mapping[str, Any] = field(default_factory=_nothing)
     timeout: float | None = None
     secret: frozenset[str] = frozenset()
     trail: tuple[tuple[str, int], ...] = ()
