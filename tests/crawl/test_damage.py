@@ -1,0 +1,129 @@
+"""State that is not what was committed is refused; a full disk costs nothing."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crawl.harness import GRAPH_SPIDER, Project, json_lines, tree
+from tests.servers.graph import Graph
+from tests.servers.web import Web
+
+GRAPH = Graph(900)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with Web(GRAPH) as web:
+        yield web
+
+
+def command(web: Web) -> tuple[str, ...]:
+    return ("run", "pages", "-a", f"base={web.url}", "-o", "out.jsonl", "--json")
+
+
+def half_done(project: Project, web: Web) -> tuple[Path, Path]:
+    """A job killed half-way: its ledger and its partial output."""
+    project.spider(GRAPH_SPIDER)
+    run = project.start(*command(web))
+    web.after(600, run.kill)
+    assert run.wait().code == -signal.SIGKILL
+    job = project.path(".scrape/pages")
+    ledger = max((p for p in job.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    (partial,) = project.root.glob("out.jsonl.partial*")
+    return ledger, partial
+
+
+def refused(project: Project, web: Web, name: str) -> None:
+    """Exit 3 that names the file, and not a byte changed nor a request made."""
+    before, requests = tree(project.root), len(web.log)
+    ended = project.scrape(*command(web)).expect(3)
+    assert name in ended.err, ended.err
+    assert len(web.log) == requests
+    changed = {k for k, v in tree(project.root).items() if before.get(k) != v}
+    assert not [k for k in changed if "out.jsonl" in k]
+
+
+def test_an_output_that_lost_its_end_is_refused(project: Project, web: Web) -> None:
+    _, partial = half_done(project, web)
+    size = json_lines_kept(partial)
+    with partial.open("r+b") as file:
+        file.truncate(size // 2)
+    refused(project, web, partial.name)
+
+
+def json_lines_kept(partial: Path) -> int:
+    size = partial.stat().st_size
+    assert size > 1000, "half-way through there is something to lose"
+    return size
+
+
+def test_an_output_that_is_gone_is_refused(project: Project, web: Web) -> None:
+    _, partial = half_done(project, web)
+    partial.unlink()
+    refused(project, web, partial.name)
+
+
+def test_a_torn_tail_is_cut_off(project: Project, web: Web) -> None:
+    _, partial = half_done(project, web)
+    with partial.open("ab") as file:
+        file.write(b'{"n": 1, "title": "torn' + b"x" * 50_000)
+    project.scrape(*command(web)).expect(0)
+    numbers = Counter(record["n"] for record in json_lines(project.path("out.jsonl")))
+    assert numbers == Counter(range(900))
+
+
+def test_flipped_bytes_in_the_ledger_are_refused(project: Project, web: Web) -> None:
+    ledger, _ = half_done(project, web)
+    data = bytearray(ledger.read_bytes())
+    # whole pages of garbage in the middle, headers of b-trees included
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 3 * 4096] = bytes(b ^ 0x5A for b in data[middle : middle + 3 * 4096])
+    for other in ledger.parent.glob(ledger.name + "-*"):
+        if other.suffix != ".lock":
+            other.unlink()  # a log replayed on top would heal what was flipped
+    ledger.write_bytes(data)
+    refused(project, web, ".scrape")
+
+
+def test_a_ledger_that_is_not_one_is_refused(project: Project, web: Web) -> None:
+    ledger, _ = half_done(project, web)
+    for other in ledger.parent.glob(ledger.name + "-*"):
+        other.unlink()
+    ledger.write_bytes(b"not a database at all" * 500)
+    refused(project, web, ".scrape")
+
+
+def limited(size: int) -> None:
+    """Like a disk with *size* bytes left for each file: writes beyond it fail (EFBIG)."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("size", [16_000, 150_000, 400_000])
+def test_a_full_disk_is_exit_4_and_costs_nothing(project: Project, size: int) -> None:
+    project.spider(GRAPH_SPIDER)
+    graph = Graph(3000)
+    with Web(graph) as web:
+        full = project.scrape(*command(web), preexec=lambda: limited(size)).expect(4)
+        assert "space" in full.err or "full" in full.err
+        assert not project.path("out.jsonl").exists()
+        still = project.scrape(*command(web), preexec=lambda: limited(size)).expect(4)
+        assert still.code == 4
+        done = project.scrape(*command(web)).expect(0)
+        assert done.json["items"] == 3000
+        numbers = Counter(record["n"] for record in json_lines(project.path("out.jsonl")))
+        assert numbers == Counter(range(3000))
+
+
+def test_state_is_readable_by_its_owner_only(project: Project, web: Web) -> None:
+    half_done(project, web)
+    state = project.path(".scrape")
+    assert state.stat().st_mode & 0o077 == 0
+    modes = {p.stat().st_mode & 0o077 for p in state.rglob("*") if p.is_file()}
+    assert modes == {0}
