@@ -179,7 +179,9 @@ _IN_CONTENT = re.compile(
     r"charset[\t\n\f\r ]*=[\t\n\f\r ]*(?:\"([^\"]*)\"|'([^']*)'|([^\"'\t\n\f\r ;][^\t\n\f\r ;]*))",
     re.IGNORECASE,
 )
-_USUAL = (b'<meta charset="utf-8"', b"<meta charset=utf-8>")
+_USUAL = tuple(
+    b"<meta charset=" + rest for rest in (b'"utf-8">', b'"utf-8"/>', b'"utf-8" />', b"utf-8>")
+)
 _XML = re.compile(
     rb"<\?xml[^>]*?encoding[\x00-\x20]*=[\x00-\x20]*[\"']([^\"'>\x00-\x20]+)[\"'][^>]*>"
 )
