@@ -257,6 +257,13 @@ REASONS: dict[str, Reason] = _table(
     Reason("parse_limit", "failure", False, "too costly to parse within limits"),
     Reason("xml_entity", "failure", False, "the XML declares entities"),
     Reason("callback_error", "failure", False, "the spider's callback raised"),
+    Reason(
+        "too_many_items",
+        "failure",
+        False,
+        "more items on one page than crawl.max_items_per_page",
+        "raise it, or look for a loop that never ends",
+    ),
     Reason("stage_error", "item", False, "a pipeline stage raised"),
     Reason("item_invalid", "item", False, "the values do not fit the model"),
     Reason("schema", "item", False, "the item does not fit the file's columns"),

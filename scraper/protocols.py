@@ -152,6 +152,9 @@ class Sink(Protocol):
       `rewind(position)` cuts whatever lies beyond.
     - ``"redo"`` (tables, remote targets): the records themselves go into the transaction and
       `apply(group, records)` is idempotent by group number.
+
+    A sink may also have `async committed(records)`: called after the group's commit, before the
+    records are let go.
     """
 
     recovery: Literal["rewind", "redo"]

@@ -1,0 +1,138 @@
+"""Whose unfinished output a file is: the lock beside it.
+
+An append file is cut back to a committed size when its job resumes. That is right only while
+nobody else writes to it, so `FILE.lock` is held from a job's first write until its output is
+published or set aside: `flock` keeps living crawls apart, the content keeps unfinished jobs apart
+(two jobs of one spider share `data/{spider}.jsonl` as soon as their arguments differ).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scraper.errors import JobError
+from scraper.protocols import CrawlInfo
+
+__all__ = ["Claim", "Owner"]
+
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # some network mounts
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The crawl that an unfinished output belongs to. `job`: its directory, "" without one."""
+
+    spider: str
+    started: str
+    job: str = ""
+
+    @classmethod
+    def of(cls, crawl: CrawlInfo) -> Owner:
+        return cls(crawl.spider, crawl.started, str(crawl.job_dir or ""))
+
+    @property
+    def resumable(self) -> bool:
+        return bool(self.job) and Path(self.job).is_dir()
+
+
+class Claim:
+    """The lock file *path*. All methods block: call them in a thread.
+
+    `owner`: the crawl that holds it. `holder`: whom the file named when it was taken, None when
+    it named nobody. `base`: the size of an append-mode file before its owner's first record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.owner = Owner("", "")
+        self.holder: Owner | None = None
+        self.base: int | None = None
+        self._fd = -1
+        self._recorded = False
+
+    @property
+    def ours(self) -> bool:
+        """What lies there is the owner's: recorded now, or by its job's last process."""
+        return self._recorded or (self.holder == self.owner and self.owner.job != "")
+
+    @property
+    def foreign(self) -> bool:
+        """What lies there is another crawl's."""
+        return self.holder is not None and not self.ours
+
+    def take(self, owner: Owner) -> None:
+        """Hold the lock while this process lives. Raises `JobError` when another one does."""
+        self.owner = owner
+        self._fd = self._locked()
+        stored = _parse(os.pread(self._fd, 65536, 0))
+        self.holder, self.base = stored if stored is not None else (None, None)
+
+    def _locked(self) -> int:
+        while True:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(self.path, flags, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _same_file(fd, self.path):
+                    return fd
+            except BlockingIOError:
+                os.close(fd)
+                raise JobError(
+                    f"{self.path.with_suffix('')} is being written by another crawl",
+                    hint="Wait for it to end, or choose another file: -o FILE.",
+                ) from None
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    return fd
+                os.close(fd)
+                raise
+            os.close(fd)  # its last holder removed it between our open and our lock: once more
+
+    def record(self, base: int | None) -> None:
+        """Write down, durably, that the output is the owner's from *base* on."""
+        data = json.dumps(asdict(self.owner) | {"base": base}).encode()
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, data, 0)
+        os.fsync(self._fd)
+        self.holder, self.base, self._recorded = self.owner, base, True
+
+    def forget(self) -> None:
+        """The output is nobody's any more: remove the file."""
+        self.path.unlink(missing_ok=True)
+        self.holder, self.base, self._recorded = None, None, False
+
+    def release(self) -> None:
+        """Let go. What was recorded stays for the owner's next process."""
+        if self._fd < 0:
+            return
+        if self.holder is None and _same_file(self._fd, self.path):
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+        self._fd = -1
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _parse(data: bytes) -> tuple[Owner, int | None] | None:
+    """What `record` wrote; None for anything else: then nothing was written under it either."""
+    try:
+        stored: Any = json.loads(data)
+        base = stored.pop("base")
+        owner = Owner(**{name: str(value) for name, value in stored.items()})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if not re.fullmatch(r"[\w.+-]{1,40}", owner.started) or not isinstance(base, int | None):
+        return None
+    return owner, base

@@ -1,0 +1,272 @@
+"""The page that items come from: what its sinks staged, until the page is committed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, overload
+
+from scraper import urls
+from scraper.errors import ExtractionError, OutOfResource
+from scraper.http import Request, Response
+from scraper.protocols import Sink
+
+__all__ = ["Limits", "StagedItem", "StagedPage", "group_records"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one page may hold. Sizes are bytes of encoded records.
+
+    `spill`: above it a page's records move to a temporary file in `directory` (None: the
+    system's), so that memory stays bounded.
+    """
+
+    item_size: int = 1_000_000
+    items: int = 10_000
+    spill: int = 8 << 20
+    directory: Path | None = None
+
+
+DEFAULT = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """A record that lies in the page's temporary file."""
+
+    offset: int
+    size: int
+
+
+@dataclass(slots=True, eq=False)
+class StagedItem:
+    """One item's end: was it `delivered`, which counters it adds to, what was staged for whom.
+
+    Not the item itself, nor its error: they would outlive the callback by a whole group.
+    """
+
+    delivered: bool = False
+    counted: tuple[str, ...] = ()
+    records: list[tuple[Sink, Any, int]] = field(default_factory=list)
+
+
+class StagedPage:
+    """A `Page` that keeps, per item, what the sinks staged, in order.
+
+    `items`: one `StagedItem` per item that the callback yielded. `size`: bytes staged, wherever
+    they lie. Not shared between tasks: a page's items pass the chain one by one. Call `close`
+    when the page is committed or given up.
+    """
+
+    __slots__ = (
+        "_current",
+        "_end",
+        "_file",
+        "_held",
+        "items",
+        "limits",
+        "request",
+        "response",
+        "size",
+        "spider",
+        "url",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response | None = None,
+        *,
+        spider: str = "",
+        limits: Limits = DEFAULT,
+    ) -> None:
+        self.request = request
+        self.response = response
+        self.url = response.url if response is not None else request.url
+        self.spider = spider
+        self.limits = limits
+        self.items: list[StagedItem] = []
+        self.size = 0
+        self._current = StagedItem()
+        self._held = 0  # bytes of records in memory that could be spilled
+        self._end = 0  # of the temporary file
+        self._file: IO[bytes] | None = None
+
+    # ── while the items pass the chain
+
+    def begin(self) -> StagedItem:
+        """The next item is about to pass. Raises `ExtractionError` when it is one too many."""
+        if len(self.items) >= self.limits.items:
+            raise ExtractionError(
+                "too_many_items",
+                f"{urls.redact(self.url)} yields more than {self.limits.items:,} items",
+                hint="Raise crawl.max_items_per_page, or look for a loop that never ends.",
+            )
+        self._current = StagedItem()
+        self.items.append(self._current)
+        return self._current
+
+    def stage(self, sink: Sink, record: Any, size: int) -> None:
+        """Keep *record* for *sink* until the page is committed. *size*: bytes, for the bounds.
+
+        Raises `ExtractionError("item_too_large")`, which rejects the item.
+        """
+        if size > self.limits.item_size:
+            raise ExtractionError(
+                "item_too_large",
+                f"an item of {urls.redact(self.url)} takes {size:,} bytes,"
+                f" more than crawl.max_item_size = {self.limits.item_size:,}",
+            )
+        self.keep(sink, record, size)
+
+    def keep(self, sink: Sink, record: Any, size: int) -> None:
+        """`stage`, whatever the size: for what was cut to a bound already."""
+        self._current.records.append((sink, record, size))
+        self.size += size
+        if type(record) is bytes:
+            self._held += size
+            if self._held > self.limits.spill:
+                self._spill()
+
+    def withdraw(self) -> None:
+        """Forget what the current item staged: it failed."""
+        self._forget(self._current)
+
+    def _forget(self, item: StagedItem) -> None:
+        for _, record, size in item.records:
+            self.size -= size
+            if type(record) is bytes:
+                self._held -= size
+        item.records.clear()
+
+    def _spill(self) -> None:
+        where = self.limits.directory
+        try:
+            if self._file is None:
+                # Without a name from the start (O_TMPFILE or unlinked): no crash leaves it behind.
+                self._file = tempfile.TemporaryFile(buffering=0, dir=where)  # noqa: SIM115
+            for item in self.items:
+                for place, (sink, record, size) in enumerate(item.records):
+                    if type(record) is bytes:
+                        item.records[place] = (sink, self._put(self._file, record), size)
+        except OSError as error:
+            raise OutOfResource(
+                f"{urls.redact(self.url)}: {self.size:,} bytes of items on one page, and no room to"
+                f" spill them to {where or tempfile.gettempdir()}: {error.strerror}",
+                hint="Make room there and run the same command again.",
+            ) from error
+        self._held = 0
+
+    def _put(self, file: IO[bytes], record: bytes) -> Spilled:
+        place = Spilled(self._end, len(record))
+        rest = memoryview(record)
+        while rest:
+            written = os.pwrite(file.fileno(), rest, self._end)
+            rest, self._end = rest[written:], self._end + written
+        return place
+
+    # ── once it is settled
+
+    def cut(self, keep: int) -> None:
+        """Keep items up to the *keep*-th delivered one; forget what came after it.
+
+        What was dropped or rejected before it stays; *keep* = 0 keeps nothing at all.
+        """
+        delivered = 0
+        for place, item in enumerate(self.items):
+            if delivered == keep:
+                for later in self.items[place:]:
+                    self._forget(later)
+                del self.items[place:]
+                break
+            delivered += item.delivered
+
+    def count(self, counts: Counter[str]) -> None:
+        """Add this page's items to *counts*: `items`, `dropped`, `rejected`, and by reason."""
+        for item in self.items:
+            counts.update(item.counted)
+
+    @property
+    def spilled(self) -> bool:
+        return self._file is not None
+
+    def read(self, spilled: Spilled) -> bytes:
+        """A spilled record, back from the file."""
+        if self._file is None:
+            raise ValueError(f"{self!r} is closed")
+        return os.pread(self._file.fileno(), spilled.size, spilled.offset)
+
+    def close(self) -> None:
+        """Forget everything, the temporary file included. Idempotent."""
+        self.items.clear()
+        self._current = StagedItem()
+        self.size = self._held = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @staticmethod
+    def by_sink(pages: Iterable[StagedPage]) -> dict[Sink, Sequence[Any]]:
+        """See `group_records`."""
+        return group_records(pages)
+
+    def __repr__(self) -> str:
+        return f"<StagedPage {self.url}: {len(self.items)} items, {self.size:,} bytes>"
+
+
+class RecordRun(Sequence[Any]):
+    """One sink's records of a group, read back from their pages' files as they are asked for."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[StagedPage, Any]] = []
+
+    def append(self, page: StagedPage, record: Any) -> None:
+        self._parts.append((page, record))
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [_load(page, record) for page, record in self._parts[index]]
+        return _load(*self._parts[index])
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+def group_records(pages: Iterable[StagedPage]) -> dict[Sink, Sequence[Any]]:
+    """Each sink's records of a group of pages, in commit order.
+
+    A list, or, when a page spilled, a sequence that reads one record at a time. Valid until the
+    pages are closed.
+    """
+    pages = list(pages)
+    if any(page.spilled for page in pages):
+        runs: dict[Sink, RecordRun] = {}
+        for page in pages:
+            for item in page.items:
+                for sink, record, _ in item.records:
+                    runs.setdefault(sink, RecordRun()).append(page, record)
+        return dict(runs)
+    lists: dict[Sink, list[Any]] = {}
+    for page in pages:
+        for item in page.items:
+            for sink, record, _ in item.records:
+                if sink in lists:
+                    lists[sink].append(record)
+                else:
+                    lists[sink] = [record]
+    return dict(lists)
+
+
+def _load(page: StagedPage, record: Any) -> Any:
+    return page.read(record) if type(record) is Spilled else record
