@@ -33,7 +33,10 @@ CODES = frozenset((
 ))  # fmt: skip
 
 NUMBER = r"[0-9](?:[0-9.,'’ ]*[0-9])?"
-CURRENCY = rf"(?:{'|'.join(map(re.escape, SYMBOLS))}|(?<![A-Za-z])(?:{'|'.join(sorted(CODES))})(?![A-Za-z]))"
+CURRENCY = "(?:{}|(?<![A-Za-z])(?:{})(?![A-Za-z]))".format(
+    "|".join(map(re.escape, SYMBOLS)), "|".join(sorted(CODES))
+)
+LONGEST = 200  # characters of a text that are looked at: a price is short, and a search is not
 BEFORE = re.compile(rf"(?P<currency>{CURRENCY}) ?(?P<number>{NUMBER})")
 AFTER = re.compile(rf"(?P<number>{NUMBER})(?:[.,][-–—])? ?(?P<currency>{CURRENCY})")
 ALONE = re.compile(rf"(?P<currency>)(?P<number>{NUMBER})")
@@ -58,7 +61,7 @@ def read_price(text: str, separator: Separator = "auto") -> Price | None:
     a single one before exactly three digits groups thousands ("1,299" and "1.299" are 1299),
     unless a lone zero precedes it. A negative number is not a price.
     """
-    plain = " ".join(text.split())  # all kinds of space, the narrow ones too
+    plain = " ".join(text[:LONGEST].split())  # all kinds of space, the narrow ones too
     beside = [match for pattern in (BEFORE, AFTER) if (match := pattern.search(plain))]
     found = min(beside, key=re.Match.start, default=None) or ALONE.search(plain)
     if found is None or _negative(plain, found):
@@ -69,9 +72,7 @@ def read_price(text: str, separator: Separator = "auto") -> Price | None:
 
 
 def _negative(text: str, found: re.Match[str]) -> bool:
-    return text[: found.start()].rstrip().endswith(("-", "−")) or text[: found.start()].endswith(
-        "("
-    )
+    return text[: found.start()].rstrip().endswith(("-", "−"))
 
 
 def _amount(number: str, separator: Separator) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""The shop over real sockets: HTTP as the RFC has it, and the habits that make it worth crawling."""
+"""The shop over real sockets: HTTP as the RFC has it, and the habits of real sites."""
 
 from __future__ import annotations
 
