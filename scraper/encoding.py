@@ -206,7 +206,12 @@ def _scan(head: bytes) -> str | None:
     if first < 0:
         return None
     # What most pages say, and early: worth not walking through the tags before it.
-    if lower.startswith(_USUAL, first - 6) and b"<!--" not in lower[:first]:
+    before = lower[: max(first - 6, 0)]
+    if (
+        lower.startswith(_USUAL, len(before))
+        and before.endswith((b">", b"\n", b" "))
+        and b"<!--" not in before
+    ):
         return UTF_8
     at = 0
     while match := _TOKEN.search(head, at):
