@@ -13,7 +13,19 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-__all__ = ["Key", "Problem", "annotation_at", "dotted", "explain", "nearest", "reworded", "shown"]
+from scraper.urls import redact
+
+__all__ = [
+    "Key",
+    "Problem",
+    "annotation_at",
+    "dotted",
+    "explain",
+    "masked",
+    "nearest",
+    "reworded",
+    "shown",
+]
 
 Key = tuple[str | int, ...]
 
@@ -21,10 +33,6 @@ BARE = re.compile(r"[A-Za-z0-9_-]+")
 SECRET = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|credential|api_?-?key|authorization|cookie$|dsn|signature",
     re.IGNORECASE,
-)
-USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-QUERY_SECRET = re.compile(
-    r"([?&][^=&\s]*(?:key|token|sig|secret|pass)[^=&\s]*=)[^&\s]+", re.IGNORECASE
 )
 WORDS = {
     "bool_type": "must be true or false",
@@ -69,28 +77,42 @@ def dotted(key: Key) -> str:
     )
 
 
-def shown(value: Any, name: str = "") -> str:
-    """A value for people: as TOML writes it, cut at 60 characters, secrets masked.
+def masked(value: Any, name: str = "") -> Any:
+    """*value* in JSON types, without its secrets.
 
-    *name*: the key it belongs to; one that sounds like a secret hides the whole value.
+    A key that sounds like a secret hides its whole value; URLs lose their passwords.
     """
-    if SECRET.search(name) and value not in (None, "", True, False):
-        return MASK
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{dotted((str(k),))} = {shown(v, str(k))}" for k, v in value.items())
-        return _cut(f"{{ {inside} }}" if inside else "{}")
-    if isinstance(value, list | tuple):
-        return _cut("[" + ", ".join(shown(entry) for entry in value) + "]")
+        return {str(k): masked(v, str(k)) for k, v in value.items()}
+    if value is None or isinstance(value, bool):
+        return value
+    if SECRET.search(name) and value != "":
+        return MASK
+    if isinstance(value, list | tuple | set | frozenset):
+        return [masked(entry) for entry in value]
+    return value if isinstance(value, int | float) else redact(str(value))
+
+
+def shown(value: Any, name: str = "", *, longest: int = LONGEST) -> str:
+    """A value for people: as TOML writes it, cut at *longest* characters, secrets masked."""
+    return _cut(_toml(masked(value, name)), longest)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        inside = ", ".join(f"{dotted((name,))} = {_toml(below)}" for name, below in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     if value is None:
         return "none"
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    text = QUERY_SECRET.sub(rf"\1{MASK}", USERINFO.sub(MASK, str(value)))
-    return json.dumps(_cut(text), ensure_ascii=False)
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def nearest(name: str, names: Iterable[str], *, all_of: str = "") -> str:

@@ -1,0 +1,72 @@
+"""How commands speak: data to stdout, everything for people to stderr, control bytes escaped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["DebugOption", "JsonOption", "SetOption", "clean", "columns", "complain", "data", "note"]
+
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="Override a setting."),
+]
+
+
+def clean(text: object) -> str:
+    """*text* on one line and without anything a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def complain(message: str, hint: str = "") -> None:
+    """What went wrong, and the way out, on stderr."""
+    sys.stderr.write(f"scrape: {clean(message)}\n")
+    for line in hint.splitlines():
+        sys.stderr.write(f"        {clean(line)}\n")
+    sys.stderr.flush()
+
+
+def note(text: str = "") -> None:
+    """A line for people, on stderr."""
+    sys.stderr.write(f"{clean(text)}\n")
+
+
+def data(text: str) -> None:
+    """A line of data, on stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def data_json(value: Any) -> None:
+    """JSON, on stdout."""
+    data(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def columns(rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> None:
+    """Aligned columns on stdout. On a terminal the last column is cut at its edge."""
+    table = [[clean(cell) for cell in row] for row in rows]
+    if heads:
+        table.insert(0, list(heads))
+    if not table:
+        return
+    widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
+    edge = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
+    for row in table:
+        line = "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        data(f"{line[: edge - 1]}…" if edge and len(line) > edge else line)
+
+
+def when(stamp: float | None) -> str:
+    """A date for people, in local time."""
+    if stamp is None:
+        return "-"
+    return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
