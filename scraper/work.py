@@ -64,6 +64,7 @@ class Found:
     depth: int = 0
     start: bool = False
     chain: tuple[int, ...] = ()
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,293 @@
+"""What a batch does to a crawl: the part that is the same in memory and on disk.
+
+`Core` holds everything that a frontier must know at once (queues, leases, fingerprints) and turns
+a `Batch` into `Changes`, which a frontier stores. It does no I/O; requests at rest are read back
+through the `Store` that it was given.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from scraper.frontier.fingerprints import Fingerprints
+from scraper.frontier.hosts import Host, Hosts, clip, key_of
+from scraper.http import Request
+from scraper.work import (
+    Again,
+    Batch,
+    Committed,
+    Dead,
+    Found,
+    HostLease,
+    HostReturn,
+    Lease,
+    Settled,
+    Want,
+)
+
+__all__ = ["Changes", "Core", "Failed", "Row", "Store"]
+
+
+class Row(NamedTuple):
+    """A pending request at rest. `host`: the host's id; `due`: wall clock, 0 when not delayed."""
+
+    id: int
+    host: int
+    priority: int
+    due: float
+    depth: int
+    attempt: int
+    start: int
+    crashes: int
+    payload: bytes
+
+
+class Failed(NamedTuple):
+    """A request that ended without success, for `scrape failures`. `at`: wall clock seconds."""
+
+    at: float
+    reason: str
+    url: str
+    detail: str
+    depth: int
+    attempt: int
+    payload: bytes
+
+
+class Store(Protocol):
+    """Reads back what was committed, or is about to be."""
+
+    def rows(self, ids: list[int]) -> Mapping[int, Row]:
+        """The pending requests of these ids: all of them, or it raises."""
+
+    def states(self, hosts: list[Host]) -> Mapping[int, bytes]:
+        """Saved states by host id: of all these hosts, or it raises."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What to store, in one transaction. Rows in `again` replace those of the same id."""
+
+    gone: list[int] = field(default_factory=list)
+    again: list[Row] = field(default_factory=list)
+    new: list[Row] = field(default_factory=list)
+    new_hosts: list[Host] = field(default_factory=list)
+    returned: list[tuple[Host, bytes]] = field(default_factory=list)
+    fingerprints: array[int] = field(default_factory=lambda: array("Q"))
+    failed: list[Failed] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    positions: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, bytes] = field(default_factory=dict)
+    admitted: int = 0
+    duplicates: int = 0
+    redirect_duplicates: list[str] = field(default_factory=list)
+
+    def committed(self, leases: list[HostLease], pending: int) -> Committed:
+        """The answer to whoever gave the batch."""
+        return Committed(
+            leases, pending, self.admitted, self.duplicates, list(self.redirect_duplicates)
+        )
+
+
+class Core:
+    """The state of a crawl's frontier, in memory."""
+
+    def __init__(self, store: Store) -> None:
+        self.hosts = Hosts()
+        self.seen = Fingerprints()
+        self.leased: dict[int, Row] = {}
+        self.sending: set[int] = set()
+        self.pending = 0
+        self.last_id = 0
+        self._store = store
+        self._earliest: float | None = None
+
+    def next_due(self, now: float) -> float | None:
+        """See `Frontier.next_due`. As of the last commit; safe to ask while the next one runs."""
+        earliest = self._earliest
+        return 0.0 if earliest is not None and earliest <= now else earliest
+
+    # Taking a batch in --------------------------------------------------------------------------
+
+    def apply(self, batch: Batch, now: float) -> Changes:
+        """Do all of *batch* but its `want`. Raises `ValueError` for what contradicts the leases,
+        and what `Request.dump` raises; then nothing was done."""
+        self._check(batch)
+        changes = Changes(
+            counts=Counter(batch.counts), positions=batch.positions, state=batch.state
+        )
+        admitted = self._choose(batch, changes, now)
+        for settled in batch.settled:
+            self._settle(settled, changes, now)
+        for found, payload in admitted:
+            self._admit(found, payload, changes, now)
+        self.sending.update(batch.sending)
+        self._release(batch.returned, changes, now)
+        self.hosts.wake(now)
+        return changes
+
+    def _check(self, batch: Batch) -> None:
+        """Contradictions are mistakes of the caller: find them while nothing has changed."""
+        ids = [settled.lease.id for settled in batch.settled]
+        for lease_id in (*ids, *batch.sending):
+            if lease_id not in self.leased:
+                raise ValueError(f"request {lease_id} is not leased: settled or given back before?")
+        if len(set(ids)) != len(ids):
+            raise ValueError("a lease is settled twice in one batch")
+        for settled in batch.settled:
+            if isinstance(settled.verdict, Again) and not math.isfinite(settled.verdict.at):
+                raise ValueError(f"request {settled.lease.id}: due at {settled.verdict.at}")
+        for given in batch.returned:
+            host = self.hosts.find(given.host)
+            if host is None or not host.held:
+                raise ValueError(f"host {given.host} is returned, but was not handed out")
+            if not math.isfinite(given.due):
+                raise ValueError(f"host {given.host}: due at {given.due}")
+
+    def _choose(self, batch: Batch, changes: Changes, now: float) -> list[tuple[Found, bytes]]:
+        """Which requests are new, with their stored form; records their fingerprints."""
+        chosen: list[tuple[Found, bytes]] = []
+        fresh = changes.fingerprints
+        seen = self.seen
+        try:
+            for found in _found(batch):
+                number = found.fingerprint
+                if number is not None:
+                    if seen.add(number):
+                        fresh.append(number)
+                    elif number not in found.chain:
+                        self._duplicate(found, changes, now)
+                        continue
+                chosen.append((found, found.request.dump()))
+        except BaseException:
+            for number in fresh:
+                seen.remove(number)
+            raise
+        return chosen
+
+    def _duplicate(self, found: Found, changes: Changes, now: float) -> None:
+        changes.duplicates += 1
+        if found.chain:
+            changes.redirect_duplicates.append(found.request.url)
+            changes.failed.append(_failed(found, "redirect_duplicate", now))
+            changes.counts["reason:redirect_duplicate"] += 1
+
+    def _settle(self, settled: Settled, changes: Changes, now: float) -> None:
+        row = self._unlease(settled.lease.id)
+        verdict = settled.verdict
+        if isinstance(verdict, Again):
+            # A request that survived is no suspect any more: its crashes are forgotten.
+            attempt = row.attempt + verdict.charged
+            row = row._replace(due=float(verdict.at), attempt=attempt, crashes=0)
+            changes.again.append(row)
+            self.requeue(row, now)
+            return
+        self.pending -= 1
+        changes.gone.append(row.id)
+        if isinstance(verdict, Dead):
+            url, detail = settled.lease.request.url, verdict.detail
+            changes.failed.append(
+                Failed(now, verdict.reason, url, detail, row.depth, row.attempt, row.payload)
+            )
+
+    def _admit(self, found: Found, payload: bytes, changes: Changes, now: float) -> None:
+        host = self.hosts.find(found.host)
+        if host is None:
+            host = self.hosts.create(found.host)
+            changes.new_hosts.append(host)
+        self.last_id += 1
+        self.pending += 1
+        changes.admitted += 1
+        priority = clip(found.request.options.priority)
+        changes.new.append(
+            Row(
+                self.last_id,
+                host.id,
+                priority,
+                0.0,
+                found.depth,
+                found.attempt,
+                int(found.start),
+                0,
+                payload,
+            )
+        )
+        self.hosts.enter(host, key_of(priority, self.last_id), now)
+
+    def _release(self, returned: list[HostReturn], changes: Changes, now: float) -> None:
+        """Take hosts back, and with them the leases that were not used."""
+        if not returned:
+            return
+        hosts: dict[int, Host] = {}
+        for given in returned:
+            host = self.hosts.find(given.host)
+            if host is not None:  # it is: `_check` has seen it
+                hosts[host.id] = host
+                changes.returned.append((host, given.state))
+        unused = [
+            row for row in self.leased.values() if row.host in hosts and row.id not in self.sending
+        ]
+        for row in unused:
+            self._unlease(row.id)
+            self.requeue(row, now)
+        for (host, _), given in zip(changes.returned, returned, strict=True):
+            self.hosts.release(host, given.due, now)
+
+    def _unlease(self, request_id: int) -> Row:
+        row = self.leased.pop(request_id)
+        self.sending.discard(request_id)
+        if not self.leased:
+            self.hosts.alone = False
+        return row
+
+    def requeue(self, row: Row, now: float) -> None:
+        """Let a stored request wait again. One that came back unused is due at once."""
+        host, key = self.hosts[row.host], key_of(row.priority, row.id)
+        self.hosts.enter(host, key, now, at=row.due, crashes=row.crashes)
+
+    # Handing out --------------------------------------------------------------------------------
+
+    def lease(self, want: Want | None, now: float) -> list[HostLease]:
+        """Hand out what is wanted; what is leased must be durable before anybody sees it."""
+        leases: list[HostLease] = []
+        picks = [] if want is None else self.hosts.pick(want, now, idle=not self.leased)
+        if picks:
+            rows = self._store.rows([request_id for pick in picks for request_id in pick.ids])
+            known = [pick.host for pick in picks if pick.host.known and not pick.topped]
+            states = self._store.states(known) if known else {}
+            for pick in picks:
+                host, requests = pick.host, []
+                for request_id in pick.ids:
+                    row = self.leased[request_id] = rows[request_id]
+                    requests.append(_lease(row, host.name, alone=pick.alone))
+                leases.append(HostLease(host.name, states.get(host.id), requests))
+        self.settle_dates()
+        return leases
+
+    def settle_dates(self) -> None:
+        """Work out the next date, once the state is whole."""
+        drained = self.pending == 0
+        self._earliest = None if drained else self.hosts.next_due(idle=not self.leased)
+
+
+def _found(batch: Batch) -> Iterable[Found]:
+    """Everything that asks to be admitted. What yielded "again" counts for nothing."""
+    for settled in batch.settled:
+        if not isinstance(settled.verdict, Again):
+            yield from settled.found
+    yield from batch.seeds
+
+
+def _failed(found: Found, reason: str, now: float) -> Failed:
+    payload = found.request.dump()
+    return Failed(now, reason, found.request.url, "", found.depth, found.attempt, payload)
+
+
+def _lease(row: Row, host: str, *, alone: bool) -> Lease:
+    request = Request.load(row.payload)
+    return Lease(row.id, host, request, row.depth, row.attempt, bool(row.start), alone)

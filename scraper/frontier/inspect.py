@@ -1,0 +1,73 @@
+"""Reading a ledger beside the process that writes it: for `scrape status` and `scrape failures`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scraper.frontier import tables
+from scraper.frontier.core import Failed
+
+__all__ = ["Summary", "inspect", "read_failures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a ledger says at one instant.
+
+    `pending`: unfinished requests, of which `leased` are being worked on. `hosts`: ever met.
+    `failures`: how many there are to read. `clean`: no process has it open, or died with it.
+    """
+
+    pending: int
+    leased: int
+    hosts: int
+    failures: int
+    clean: bool
+    counts: Counter[str] = field(default_factory=Counter)
+    positions: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def phase(self) -> str:
+        """`running`, `publishing`, `finished` …: what the crawl last stored under that name."""
+        return self.state.get("phase", b"").decode("utf-8", "replace")
+
+
+def inspect(path: Path) -> Summary:
+    """Sum up the ledger at *path* without writing to it. Raises `JobError`, `DamagedState`."""
+    kept: dict[str, dict[str, Any]] = {"count": {}, "position": {}, "state": {}}
+    try:
+        with closing(tables.connect(path, read_only=True)) as connection:
+            connection.execute("BEGIN")  # one instant for all that is read
+            head = tables.read_head(connection)
+            for _, kind, name, value in tables.read(connection, "kept"):
+                kept[kind][name] = value
+    except sqlite3.Error as error:
+        raise tables.explained(error, path) from error
+    return Summary(
+        pending=head.rows["requests"],
+        leased=len(head.leased),
+        hosts=head.rows["hosts"],
+        failures=head.rows["failures"],
+        clean=head.clean,
+        counts=Counter(kept["count"]),
+        positions={name: json.loads(value) for name, value in kept["position"].items()},
+        state=kept["state"],
+    )
+
+
+def read_failures(path: Path) -> Iterator[dict[str, Any]]:
+    """The requests that ended without success, oldest first, as dicts of `core.Failed`."""
+    try:
+        with closing(tables.connect(path, read_only=True)) as connection:
+            for _, *columns in tables.read(connection, "failures", "ORDER BY id"):
+                yield Failed._make(columns)._asdict()
+    except sqlite3.Error as error:
+        raise tables.explained(error, path) from error
