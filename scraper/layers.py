@@ -226,7 +226,7 @@ def _syntax(name: str, text: str, error: Exception) -> str:
     line, column = int(found[1]), int(found[2])
     what = str(error)[: found.start()].strip()
     source = mistakes.shown(text.splitlines()[line - 1].strip()) if text else ""
-    return f"{name}:{line}: not TOML: {what} at column {column}: {source}"
+    return f"{name}:{line}: not TOML: {what} at line {line}, column {column}: {source}"
 
 
 # A spider's class --------------------------------------------------------------------------

@@ -27,9 +27,8 @@ def lines_of(text: str) -> dict[Key, int]:
         tree = tomllib.loads(statement)
         if statement.lstrip().startswith("["):
             table = _header(tree, lengths)
-            lines.setdefault(table, number)
-            if isinstance(table[-1], int):
-                lines.setdefault(table[:-1], number)
+            for end in range(1, len(table) + 1):
+                lines.setdefault(table[:end], number)
         else:
             for key in _keys(tree):
                 lines.setdefault((*table, *key), number)
