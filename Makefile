@@ -1,0 +1,74 @@
+# make run      a virtual environment, the package in it, and a crawl of the bundled bookshop
+# make help     all targets
+
+PYTHONS := python3.13 python3.12 python3.11 python3 python
+ifndef PYTHON
+PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+            2>/dev/null && { echo $$p; break; }; done)
+endif
+VENV := .venv
+BIN  := $(VENV)/bin
+DATA := $(abspath ../shared/data)
+
+ifneq ($(wildcard $(DATA)),)
+export SCRAPER_TEST_DATA ?= $(DATA)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run install develop servers test kill fuzz lint format bench docs clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-9s %s\n", $$1, $$2}'
+
+run: install ## install, then crawl the bundled bookshop, offline
+	$(BIN)/scrape demo $(ARGS)
+
+install: $(VENV)/installed
+develop: $(VENV)/developing
+
+$(VENV)/made:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and none of" \
+	  "$(PYTHONS) is one. Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual" \
+	  "environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: pyproject.toml | $(VENV)/made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/developing: pyproject.toml | $(VENV)/made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	@touch $@ $(VENV)/installed
+
+servers: # nginx, Redis and the documentation that the tests crawl, where apt-get can bring them
+	@.ci/servers
+
+test: develop servers ## the tests: make test ARGS="tests/crawl -x"
+	$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+kill: develop servers ## the long form of the crash tests: seeded kills at random instants
+	$(BIN)/python -m pytest -m long tests/crawl $(ARGS)
+
+fuzz: develop ## the long form of the property tests: more examples, new ones each time
+	$(BIN)/python -m pytest --hypothesis-profile=long --ignore=tests/crawl $(ARGS)
+
+lint: develop ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: develop ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: develop servers ## the benchmarks, side by side with what is installed
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: develop ## check the documentation: links, settings, commands, examples
+	$(BIN)/python -m pytest tests/docs $(ARGS)
+
+clean: ## remove the environment, caches and builds; crawl state and data stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

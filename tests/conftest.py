@@ -1,0 +1,60 @@
+"""What every test may ask for: the data and servers that are not part of the repository.
+
+What is missing is said: the test is skipped with the reason and the way out. With CI=true a
+missing server is a failure, so that nothing is skipped where it counts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.servers.nginx import Nginx
+
+# No deadlines: a slow machine is not a bug. The short form is the same each time; the long one,
+# `make fuzz`, looks for news.
+settings.register_profile("short", deadline=None, derandomize=True)
+settings.register_profile("long", deadline=None, max_examples=5_000)
+settings.load_profile("short")
+
+
+def missing(what: str, way_out: str) -> None:
+    """End the running test: it cannot run without *what*."""
+    text = f"{what} is missing: {way_out}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The directory of test data that nobody here wrote (`SCRAPER_TEST_DATA`)."""
+    place = os.environ.get("SCRAPER_TEST_DATA", "")
+    if not place or not Path(place).is_dir():
+        pytest.skip("SCRAPER_TEST_DATA names no directory of test data")
+    return Path(place)
+
+
+@pytest.fixture(scope="session")
+def python_docs() -> Path:
+    """The root of Debian's Python documentation: HTML made by Sphinx."""
+    found = sorted(Path("/usr/share/doc").glob("python3*/html/index.html"))
+    if not found:
+        missing("Python's documentation in /usr/share/doc", "apt-get install python3-doc")
+    return found[0].parent.resolve()
+
+
+@pytest.fixture
+def docs_server(python_docs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """nginx on loopback, serving Python's documentation."""
+    binary = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        missing("nginx", "apt-get install nginx-light")
+        raise AssertionError
+    with Nginx(binary, python_docs, tmp_path_factory.mktemp("nginx")) as server:
+        yield server
