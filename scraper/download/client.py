@@ -1,0 +1,342 @@
+"""The downloader: one exchange over aiohttp, everything hostile held in bounds.
+
+The body's way is our own: it is taken in pieces under `max_wire`, measured against `min_rate`,
+and decoded under `max_body` until its decoder has seen the end. Redirects, retries and pace are
+other people's business. The one request that is sent twice on its own account is a repeatable
+one that met a connection the server had just closed: then once more, on a fresh connection
+(RFC 9112, section 9.3.1); `sent` counts both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import time
+from collections.abc import Callable
+from io import BytesIO
+from ssl import SSLContext
+from typing import Any
+
+import aiohttp
+import yarl
+
+from scraper import urls
+from scraper.config import Http
+from scraper.download import coding, failures, wire
+from scraper.download.cookies import Jars, Place
+from scraper.errors import FetchError
+from scraper.http import Headers, Options, Request, Response
+
+__all__ = ["AiohttpDownloader"]
+
+log = logging.getLogger(__name__)
+
+INLINE = 1 << 20  # bytes that are decoded on the loop (some milliseconds); more goes to a thread
+PAUSE = 0.05  # seconds between looks for a free file descriptor
+MAX_DNS_THREADS = 32
+MAX_KEPT = 10_000  # connections
+MAX_WARNED = 1000  # hosts whose unchecked certificates are logged
+
+# All that aiohttp, the event loop or the codecs raise for what happens outside this process.
+_OUTSIDE = (FetchError, aiohttp.ClientError, OSError, ValueError, RuntimeError)
+
+
+def _nobody(host: str) -> bool:
+    return False
+
+
+class AiohttpDownloader:
+    """`Downloader` over aiohttp. Follows no redirect, retries nothing.
+
+    *insecure_hosts* says for which hosts certificates are not checked; *tls* replaces the system's
+    trust store; *concurrency* is how many exchanges there will be at once, to size threads and the
+    pool of idle connections by: it limits nothing. *rate_window*: seconds over which `min_rate` is
+    measured. *now*: the wall clock, for cookies.
+
+    `sent` counts requests on the wire, `bytes_received` the bytes of bodies as they travelled.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        *,
+        concurrency: int = 32,
+        insecure_hosts: Callable[[str], bool] = _nobody,
+        tls: SSLContext | None = None,
+        rate_window: float = 5.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._http = http
+        self._concurrency = concurrency
+        self._insecure = insecure_hosts
+        self._tls: SSLContext | bool = True if tls is None else tls
+        self._window = rate_window
+        self._now = now
+        self._jars: Jars | None = Jars() if http.cookies else None
+        self._counters = wire.Counters(_keep(concurrency))
+        self._resolver: wire.Resolver | None = None
+        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        self._guarded = not http.allow_private
+        self._max_wire = int(http.max_wire)
+        self._max_body = int(http.max_body)
+        self._max_plain = min(self._max_wire, self._max_body)
+        self._warned: set[str] = set()
+        self.bytes_received = 0
+
+    def __repr__(self) -> str:
+        return f"<AiohttpDownloader: {self.sent} sent, {self.bytes_received:,} bytes received>"
+
+    @property
+    def sent(self) -> int:
+        return self._counters.sent
+
+    def cookies(self) -> bytes | None:
+        """The cookie jars as JSON; None when nothing changed since the last call."""
+        return None if self._jars is None else self._jars.dump(self._now())
+
+    def load_cookies(self, stored: bytes) -> None:
+        """Put back what `cookies` gave. Raises `DamagedState` for anything else."""
+        if self._jars is not None:
+            self._jars.load(stored)
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
+        if self._resolver is not None:
+            await self._resolver.close()
+            self._resolver = None
+
+    async def fetch(self, request: Request) -> Response:
+        """One exchange. Any status is a response; anything less raises `FetchError`."""
+        started = time.monotonic()
+        proxy = request.options.proxy or self._http.proxy
+        try:
+            answer = await self._exchange(request, proxy, started)
+            try:
+                _check(answer, request, proxied=proxy is not None)
+                headers = self._read_headers(answer, request)
+                body = await self._body(answer)
+            except BaseException:
+                answer.close()
+                raise
+        except _OUTSIDE as error:
+            raise failures.translate(error, request.url, proxied=proxy is not None) from None
+        elapsed = time.monotonic() - started
+        return Response(request.url, answer.status, headers, body, request, elapsed=elapsed)
+
+    # The request ----------------------------------------------------------------------------
+
+    async def _exchange(
+        self, request: Request, proxy: str | None, started: float
+    ) -> aiohttp.ClientResponse:
+        """Send *request* until its answer's header is there."""
+        try:
+            return await self._send(request, proxy, fresh=False)
+        except wire.Dropped as drop:
+            if not drop.reused or drop.partial or not request.options.repeatable:
+                raise
+            return await self._send(request, proxy, fresh=True)
+        except aiohttp.ClientConnectorError as error:
+            if not failures.out_of_descriptors(error):
+                raise
+        # Other exchanges will end and idle connections expire: slower, but alive.
+        deadline = started + (request.options.timeout or self._http.timeout)
+        while True:
+            await asyncio.sleep(PAUSE)
+            try:
+                return await self._send(request, proxy, fresh=True)
+            except aiohttp.ClientConnectorError as error:
+                if not failures.out_of_descriptors(error) or time.monotonic() > deadline:
+                    raise
+
+    async def _send(
+        self, request: Request, proxy: str | None, *, fresh: bool
+    ) -> aiohttp.ClientResponse:
+        options = request.options
+        url = request.url
+        extra: dict[str, Any] = {}
+        if options.timeout is not None:
+            extra["timeout"] = aiohttp.ClientTimeout(
+                total=options.timeout, connect=min(options.timeout, self._http.connect_timeout)
+            )
+        if url.startswith("https:"):
+            extra["ssl"] = self._trust(url)
+        if proxy is not None:
+            extra["proxy"] = _proxy(proxy)
+        if options.body:
+            extra["data"] = options.body
+        session = self._session(guarded=self._guarded and proxy is None, fresh=fresh)
+        return await session.request(
+            options.method,
+            _target(url),
+            headers=self._headers(url, options),
+            allow_redirects=False,
+            **extra,
+        )
+
+    def _headers(self, url: str, options: Options) -> dict[str, str] | None:
+        """The fields of this request beside those that the session sends with each."""
+        kept = self._jars.pairs(options.session, url, self._now()) if self._jars else []
+        own = options.cookies
+        if not (kept or own or options.headers):
+            return None
+        headers = dict(options.headers)
+        if (kept or own) and not any(name.lower() == "cookie" for name in headers):
+            pairs = [(name, value) for name, value in kept if name not in own]
+            pairs += own.items()
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in pairs)
+        return headers
+
+    def _trust(self, url: str) -> SSLContext | bool:
+        host = Place.of(url).host
+        if self._http.verify_tls and not self._insecure(host):
+            return self._tls
+        if host not in self._warned and len(self._warned) < MAX_WARNED:
+            self._warned.add(host)
+            log.warning("certificates of %s are not checked (verify_tls = false)", host)
+        return False
+
+    def _session(self, *, guarded: bool, fresh: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get((guarded, fresh))
+        if session is None:
+            if self._resolver is None:
+                self._resolver = wire.Resolver(min(MAX_DNS_THREADS, self._concurrency))
+            session = self._sessions[guarded, fresh] = wire.session(
+                self._http, self._counters, self._resolver, guarded=guarded, fresh=fresh
+            )
+        return session
+
+    # The answer -----------------------------------------------------------------------------
+
+    def _read_headers(self, answer: aiohttp.ClientResponse, request: Request) -> Headers:
+        # Isomorphic, as the Fetch Standard reads header values: nothing is lost, nothing fails.
+        fields = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in answer.raw_headers]
+        if sum([len(name) + len(value) + 4 for name, value in fields]) > self._http.max_headers:
+            raise FetchError("headers_too_large", detail="more than http.max_headers in all")
+        if self._jars is not None and "Set-Cookie" in answer.headers:
+            cookies = [_utf8(value) for name, value in fields if name.lower() == "set-cookie"]
+            self._jars.store(request.options.session, request.url, cookies, self._now())
+        return Headers(fields)
+
+    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
+        """The whole body, its codings undone."""
+        content = answer.content
+        if content.at_eof():
+            return b""
+        codings = _codings(answer)
+        limit = self._max_wire if codings else self._max_plain
+        announced = answer.content_length
+        if announced is not None and announced > limit:
+            raise FetchError("body_too_large", detail=f"{announced:,} bytes announced")
+        first = await content.readany()
+        if content.at_eof() and len(first) <= limit:
+            pieces, size = [first], len(first)
+        else:
+            pieces, size = await self._rest(content, first, limit)
+        self.bytes_received += size
+        if codings and size:
+            return await self._decode(pieces, codings)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _rest(
+        self, content: aiohttp.StreamReader, first: bytes, limit: int
+    ) -> tuple[list[bytes], int]:
+        """The pieces of *content* to its end, and their size."""
+        pieces, size = [first], len(first)
+        since, before = time.monotonic(), size
+        while not content.at_eof():
+            if size > limit:
+                break
+            piece = await content.readany()
+            pieces.append(piece)
+            size += len(piece)
+            passed = time.monotonic() - since
+            if passed >= self._window:
+                rate = (size - before) / passed
+                if rate < self._http.min_rate:
+                    raise FetchError("too_slow", detail=f"{rate:.0f} bytes a second")
+                since, before = since + passed, size
+        if size > limit:
+            raise FetchError("body_too_large", detail=f"more than {limit:,} bytes")
+        return pieces, size
+
+    async def _decode(self, pieces: list[bytes], codings: list[str]) -> bytes:
+        limit = self._max_body
+        steps = iter(coding.decoding(pieces, codings, limit=limit, layers=self._http.max_codings))
+        # Not joined from a list: a BytesIO gives its buffer away, so the peak is one body, not two.
+        body = BytesIO()
+        if not coding.drain(steps, body, INLINE):
+            await asyncio.to_thread(coding.drain, steps, body, limit + 1)
+        return body.getvalue()
+
+
+def _check(answer: aiohttp.ClientResponse, request: Request, *, proxied: bool) -> None:
+    """Turn away answers that are none. Raises `FetchError`."""
+    status = answer.status
+    if status < 200 or status > 999:
+        raise FetchError("protocol", detail=f"unsolicited status {status}")
+    if not proxied:
+        return
+    if status == 407:
+        raise FetchError("proxy_auth", detail="the proxy answered 407")
+    # A plain request's 502 may be the server's own or the proxy's: both mean "not reached". Who
+    # wants to see it says so by `accept`.
+    if status in (502, 504) and not request.options.accept & {status, "*"}:
+        raise FetchError("proxy_connect", detail=f"by proxy: status {status}", sent=True)
+
+
+def _codings(answer: aiohttp.ClientResponse) -> list[str]:
+    """Every coding of the body but `chunked`, in the order of their application."""
+    headers = answer.headers
+    fields = headers.getall("Content-Encoding", [])
+    transfer = headers.get("Transfer-Encoding", "chunked")
+    if transfer.lower() != "chunked":
+        fields += [name for name in transfer.split(",") if name.strip().lower() != "chunked"]
+    return coding.named(fields) if fields else fields
+
+
+def _target(url: str) -> yarl.URL:
+    """*url* for aiohttp, so that its bytes go out unchanged. Raises `FetchError`."""
+    href = urls.without_fragment(url)
+    if not urls.is_web(href) or urls.parse(href) != href:
+        raise FetchError("url_invalid", detail="not an http(s) URL")
+    if href.endswith("?"):
+        # yarl forgets an empty query, the wire must not: as a part of the path it stays.
+        bare = yarl.URL(href[:-1], encoded=True)
+        return yarl.URL.build(
+            scheme=bare.scheme,
+            authority=bare.raw_authority,
+            path=f"{bare.raw_path}?",
+            encoded=True,
+        )
+    return yarl.URL(href, encoded=True)
+
+
+def _proxy(proxy: str) -> yarl.URL:
+    """*proxy* for aiohttp, userinfo included: it becomes `Proxy-Authorization`."""
+    if not urls.is_web(proxy):
+        raise FetchError(
+            "proxy_connect", detail="a proxy is http://[user:password@]host:port", temporary=False
+        )
+    return yarl.URL(proxy)
+
+
+def _utf8(value: str) -> str:
+    """A header value's text: UTF-8 if its bytes are, otherwise as they are."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _keep(concurrency: int) -> int:
+    """How many connections may be kept open: half of what this process may open, at most."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        soft = MAX_KEPT
+    return min(max(concurrency, soft // 2), MAX_KEPT)
