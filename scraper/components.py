@@ -113,24 +113,17 @@ def _checked(name: str, value: Any, hint: Any, where: str) -> Any:
 
 
 def _told(where: str, invalid: ValidationError, name: str = "", value: Any = None) -> str:
+    """One line for what a validator found in the option *name*, or in a whole pydantic model."""
     errors = invalid.errors(include_url=False)
     error = errors[0]
-    if name and len(errors) > 1 and {e["type"] for e in errors} != {error["type"]}:
-        # a union: no branch fitted, so say what each of them wants
-        wants = list(dict.fromkeys(reworded(e).removeprefix("must be ") for e in errors))
-        return f"{where}: {name} = {shown(value, name)}: must be {' or '.join(wants)}"
-    key = (name, *error["loc"]) if name else tuple(error["loc"])
-    part = error["input"] if error["loc"] and not _is_branch(error["loc"], value) else value
-    if not name:
-        part = error["input"]
-    elif part is value:
-        key = (name,)
-    return f"{where}: {dotted(key)} = {shown(part, str(key[-1]))}: {reworded(error)}"
-
-
-def _is_branch(loc: tuple[str | int, ...], value: Any) -> bool:
-    """Whether a location names a union's branch, and no part of a list or table."""
-    return not isinstance(value, list | dict)
+    if name and len({e["type"] for e in errors}) > 1 and not isinstance(value, list | dict):
+        # a union, and no branch fits: what each of them wants
+        wants = " or ".join(dict.fromkeys(reworded(e).removeprefix("must be ") for e in errors))
+        return f"{where}: {dotted((name,))} = {shown(value, name)}: must be {wants}"
+    key = (name, *error["loc"]) if isinstance(value, list | dict) else (name,)
+    if not name:  # the model names its own keys
+        key = error["loc"] or ("options",)
+    return f"{where}: {dotted(key)} = {shown(error['input'], str(key[-1]))}: {reworded(error)}"
 
 
 def _of_type(hint: Any) -> str:

@@ -101,7 +101,7 @@ def _place(error: BaseException, path: Path, root: Path) -> tuple[Path, int]:
     return place
 
 
-def load_object(reference: str, root: Path, *, where: str = "") -> Any:
+def load_object(reference: str, root: Path, where: str = "") -> Any:
     """What ``module:Name`` of the user's configuration refers to.
 
     *root*: the project's directory, searched first. *where*: for messages, such as

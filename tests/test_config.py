@@ -299,8 +299,10 @@ def test_environment_names_are_unambiguous() -> None:
         ),
         (
             '[crawl]\nscope = "hots"\n',
-            'config.toml:2: crawl.scope = "hots": must be one of "host", "domain", "any"; '
-            'did you mean "host"?',
+            (
+                'config.toml:2: crawl.scope = "hots": must be one of "host", "domain", "any"; '
+                'did you mean "host"?'
+            ),
         ),
         (
             "[crawl]\ntimeout = 3\n",
@@ -314,13 +316,17 @@ def test_environment_names_are_unambiguous() -> None:
         ("crawl = 3\n", "config.toml:1: crawl = 3: must be a table"),
         (
             "[spiders.books.crawl]\ndelay = 3\n",
-            "config.toml:2: unknown key spiders.books.crawl.delay = 3; "
-            "did you mean spiders.books.politeness.delay?",
+            (
+                "config.toml:2: unknown key spiders.books.crawl.delay = 3; "
+                "did you mean spiders.books.politeness.delay?"
+            ),
         ),
         (
             '[politeness.hosts."*.x.org"]\n\nrobot = true\n',
-            'config.toml:3: unknown key politeness.hosts."*.x.org".robot = true; '
-            'did you mean politeness.hosts."*.x.org".robots?',
+            (
+                'config.toml:3: unknown key politeness.hosts."*.x.org".robot = true; '
+                'did you mean politeness.hosts."*.x.org".robots?'
+            ),
         ),
         (
             '[[pipelines]]\nuse = "a"\n[[pipelines]]\npath = "x"\n',
@@ -332,13 +338,17 @@ def test_environment_names_are_unambiguous() -> None:
         ),
         (
             '[frontier]\nurl = "redis://u:canary@localhost/0"\n',
-            'config.toml:2: frontier.url = "redis://***@localhost/0": the Redis frontier is not '
-            'available in this version: use "sqlite"',
+            (
+                'config.toml:2: frontier.url = "redis://***@localhost/0": the Redis frontier is '
+                'not available in this version: use "sqlite"'
+            ),
         ),
         (
             '[http]\nheaders = { Authorization = "canary\\u0000" }\n',
-            'config.toml:2: http.headers.Authorization = "***": a header value holds no line '
-            "break or control character",
+            (
+                'config.toml:2: http.headers.Authorization = "***": a header value holds no line '
+                "break or control character"
+            ),
         ),
     ],
 )
@@ -390,8 +400,10 @@ def test_a_byte_order_mark_and_crlf_are_no_mistake(tmp_path: Path) -> None:
     [
         (
             {"SCRAPE_CRAWL_CONCURENCY": "8"},
-            "SCRAPE_CRAWL_CONCURENCY: unknown setting in the environment; "
-            "did you mean SCRAPE_CRAWL__CONCURRENCY?",
+            (
+                "SCRAPE_CRAWL_CONCURENCY: unknown setting in the environment; "
+                "did you mean SCRAPE_CRAWL__CONCURRENCY?"
+            ),
         ),
         (
             {"SCRAPE_CRAWL__CONCURRENCY": "0"},
@@ -399,8 +411,10 @@ def test_a_byte_order_mark_and_crlf_are_no_mistake(tmp_path: Path) -> None:
         ),
         (
             {"SCRAPE_CRAWL__CONCURRENCY": "1", "SCRAPE_CRAWL_CONCURRENCY": "2"},
-            "SCRAPE_CRAWL__CONCURRENCY: sets crawl.concurrency, and so does "
-            "SCRAPE_CRAWL_CONCURRENCY",
+            (
+                "SCRAPE_CRAWL__CONCURRENCY: sets crawl.concurrency, and so does "
+                "SCRAPE_CRAWL_CONCURRENCY"
+            ),
         ),
     ],
 )
@@ -418,13 +432,17 @@ def test_a_mistake_in_the_environment(environ: dict[str, str], line: str) -> Non
         ("crawl=3", "-s: crawl = 3: must be a table"),
         (
             "spiders.books.crawl.max_pages=1",
-            "-s spiders.books.crawl.max_pages: -s is for the spider that runs; "
-            "write -s crawl.max_pages=…",
+            (
+                "-s spiders.books.crawl.max_pages: -s is for the spider that runs; "
+                "write -s crawl.max_pages=…"
+            ),
         ),
         (
             "pipelines.0.path=x",
-            "-s pipelines.0.path: the chain is replaced as a whole; "
-            "write -s 'pipelines=[{use=\"…\"}]', or use -o FILE",
+            (
+                "-s pipelines.0.path: the chain is replaced as a whole; "
+                "write -s 'pipelines=[{use=\"…\"}]', or use -o FILE"
+            ),
         ),
     ],
 )
@@ -433,9 +451,13 @@ def test_a_mistake_in_an_override(override: str, line: str) -> None:
 
 
 def test_a_mistake_in_a_spiders_settings() -> None:
-    found = problems(
-        spider_settings={"crawl.delay": 1, "http": {"timeot": 1}, "project": {"spiders": "x"}, 3: 4}
-    )
+    settings: dict[Any, Any] = {
+        "crawl.delay": 1,
+        "http": {"timeot": 1},
+        "project": {"spiders": "x"},
+        3: 4,
+    }
+    found = problems(spider_settings=settings)
     assert found == (
         "spider class Books: 3 is not a key",
         "spider class Books: unknown key crawl.delay = 1; did you mean politeness.delay?",
