@@ -142,6 +142,18 @@ class Project:
     def path(self, name: str) -> Path:
         return self.root / name
 
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The surroundings of a process: the repository's package, and no settings of ours."""
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("SCRAPE_", "COV_"))}
+        return environ | {
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPYCACHEPREFIX": str(self.scratch.parent / "pycache"),
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+            **self.environ,
+            **(more or {}),
+        }
+
     def start(
         self,
         *arguments: str,
@@ -152,20 +164,11 @@ class Project:
         """Start `scrape ARGUMENTS` in the project's directory."""
         self.runs += 1
         out, err = (self.scratch / f"{self.runs}.{kind}" for kind in ("out", "err"))
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("SCRAPE_", "COV_"))}
-        environ |= {
-            "PYTHONPATH": str(REPOSITORY),
-            "PYTHONPYCACHEPREFIX": str(self.scratch.parent / "pycache"),
-            "NO_COLOR": "1",
-            "COLUMNS": "200",
-            **self.environ,
-            **(env or {}),
-        }
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-c", "from scraper.cli import main; main()", *arguments],
                 cwd=cwd or self.root,
-                env=environ,
+                env=self.environment(env),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +122,42 @@ def test_a_full_disk_is_exit_4_and_costs_nothing(project: Project, size: int) ->
         assert done.json["items"] == 3000
         numbers = Counter(record["n"] for record in json_lines(project.path("out.jsonl")))
         assert numbers == Counter(range(3000))
+
+
+FULL = """
+set -e
+mount -t tmpfs -o size=$3k tmpfs "$2"
+cp -r "$1/." "$2"
+cd "$2"
+set +e
+"$4" -c "$5" run pages -a base=$6 -o out.jsonl 2>&1; echo "exit $?"
+ls out.jsonl 2>/dev/null
+mount -o remount,size=64m "$2"
+"$4" -c "$5" run pages -a base=$6 -o out.jsonl 2>&1; echo "exit $?"
+cp out.jsonl "$1"
+"""
+
+
+@pytest.mark.parametrize("size", [400, 700])
+def test_a_file_system_that_is_really_full(project: Project, tmp_path: Path, size: int) -> None:
+    """A small file system of our own, in a name space of our own: no root needed, no trace left."""
+    may = subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False)
+    if may.returncode != 0:
+        pytest.skip("this system lets nobody make a mount name space")
+    project.spider(GRAPH_SPIDER)
+    mount = tmp_path / "small"
+    mount.mkdir()
+    with Web(Graph(3000)) as web:
+        ended = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", FULL, "sh", str(project.root), str(mount), str(size),
+             sys.executable, "from scraper.cli import main; main()", web.url],
+            env=project.environment(), capture_output=True, text=True, check=False, timeout=100,
+        )  # fmt: skip
+    assert re.findall(r"^exit (\d+)$", ended.stdout, re.M) == ["4", "0"], ended.stdout
+    assert "Traceback" not in ended.stdout
+    assert "out.jsonl\n" not in ended.stdout.partition("exit 4\n")[2].partition("\n")[0] + "\n"
+    numbers = Counter(record["n"] for record in json_lines(project.path("out.jsonl")))
+    assert numbers == Counter(range(3000))
 
 
 def test_state_is_readable_by_its_owner_only(project: Project, web: Web) -> None:

@@ -54,21 +54,22 @@ def test_run_twice_in_one_process(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for times in (1, 2):
-        result = run(Pages, base=web.url)
-        assert sorted(item["n"] for item in result.items) == list(range(120))
-        assert result.stats["pages"] == 120
+        result = run(Pages, base=web.url, output="out.jsonl")
+        assert (result.pages, result.items, result.finished) == (120, 120, True)
+        numbers = [record["n"] for record in json_lines(tmp_path / "out.jsonl")]
+        assert sorted(numbers) == list(range(120))
         assert web.counts()["/p/5"] == times
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"], "no state is left"
 
 
 async def test_run_inside_a_running_loop(web: Web) -> None:
     result = run(Pages, base=web.url)
-    assert len(result.items) == 120
+    assert (result.pages, result.finished, result.exit_code) == (120, True, 0)
 
 
 async def test_crawls_side_by_side_in_one_loop(web: Web) -> None:
     first, second = await asyncio.gather(crawl(Pages, base=web.url), crawl(Pages, base=web.url))
-    assert len(first.items) == len(second.items) == 120
+    assert first.items == second.items == 120
     assert {web.counts()[f"/p/{n}"] for n in range(120)} == {2}
 
 
