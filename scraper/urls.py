@@ -30,6 +30,7 @@ __all__ = [
     "parse",
     "redact",
     "registered_domain",
+    "scalar",
     "without_credentials",
     "without_fragment",
 ]
@@ -46,13 +47,14 @@ def parse(url: str, base: str | None = None) -> str | None:
         pass
     if not _SURROGATE.search(url if base is None else url + base):
         return None
-    return parse(_scalar(url), None if base is None else _scalar(base))
+    return parse(scalar(url), None if base is None else scalar(base))
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _scalar(text: str) -> str:
+def scalar(text: str) -> str:
+    """*text* with U+FFFD for lone surrogates: what UTF-8 can hold (WHATWG `USVString`)."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
