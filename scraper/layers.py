@@ -56,6 +56,10 @@ class Loaded:
             key = key.rpartition(".")[0]
         return "default"
 
+    def pipeline_place(self, index: int) -> str:
+        """What messages call the chain's stage *index*: ``config.toml:31: [[pipelines]]``."""
+        return f"{self.origin(f'pipelines.{index}.use')}: [[pipelines]]"
+
 
 @dataclass(slots=True)
 class Layer:
