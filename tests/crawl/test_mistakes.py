@@ -198,29 +198,3 @@ def test_a_callback_that_is_gone_is_named_before_anything_is_fetched(
     file.write_text(source)
     project.scrape(*command).expect(0)
     assert len(project.path("out.jsonl").read_text().splitlines()) == 200
-
-
-def test_columns_of_two_models_in_one_table(project: Project, web: Web) -> None:
-    project.spider("""
-        from scraper import Item, Request, Spider
-
-        class A(Item):
-            a: int
-
-        class B(Item):
-            b: int
-
-        class Two(Spider):
-            name = "two"
-            base: str
-
-            async def start(self):
-                yield Request(self.base + "/")
-
-            async def parse(self, response):
-                yield A(a=1)
-                yield B(b=1)
-    """)
-    ended = project.scrape("run", "two", "-a", f"base={web.url}", "-o", "out.csv").expect(2)
-    assert "{item}" in ended.err
-    assert not project.path("out.csv").exists()
