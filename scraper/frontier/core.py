@@ -124,8 +124,7 @@ class Core:
         admitted = self._choose(batch, changes, now)
         for settled in batch.settled:
             self._settle(settled, changes, now)
-        for found, payload in admitted:
-            self._admit(found, payload, changes, now)
+        self._admit(admitted, changes, now)
         self.sending.update(batch.sending)
         self._release(batch.returned, changes, now)
         self.hosts.wake(now)
@@ -195,29 +194,22 @@ class Core:
                 Failed(now, verdict.reason, url, detail, row.depth, row.attempt, row.payload)
             )
 
-    def _admit(self, found: Found, payload: bytes, changes: Changes, now: float) -> None:
-        host = self.hosts.find(found.host)
-        if host is None:
-            host = self.hosts.create(found.host)
-            changes.new_hosts.append(host)
-        self.last_id += 1
-        self.pending += 1
-        changes.admitted += 1
-        priority = clip(found.request.options.priority)
-        changes.new.append(
-            Row(
-                self.last_id,
-                host.id,
-                priority,
-                0.0,
-                found.depth,
-                found.attempt,
-                int(found.start),
-                0,
-                payload,
-            )
-        )
-        self.hosts.enter(host, key_of(priority, self.last_id), now)
+    def _admit(self, chosen: list[tuple[Found, bytes]], changes: Changes, now: float) -> None:
+        request_id = self.last_id
+        new, hosts = changes.new, self.hosts
+        for found, payload in chosen:
+            host = hosts.find(found.host)
+            if host is None:
+                host = hosts.create(found.host)
+                changes.new_hosts.append(host)
+            request_id += 1
+            priority = clip(found.request.options.priority)
+            depth, attempt, start = found.depth, found.attempt, int(found.start)
+            new.append(Row(request_id, host.id, priority, 0.0, depth, attempt, start, 0, payload))
+            hosts.queue(host, key_of(priority, request_id), now)
+        self.last_id = request_id
+        self.pending += len(chosen)
+        changes.admitted = len(chosen)
 
     def _release(self, returned: list[HostReturn], changes: Changes, now: float) -> None:
         """Take hosts back, and with them the leases that were not used."""

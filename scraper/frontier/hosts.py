@@ -29,7 +29,7 @@ COMPACT = 1024
 
 def clip(priority: int) -> int:
     """The priority that queues go by: 20 bits of it, ±524,287."""
-    return max(-PRIORITIES, min(priority, PRIORITIES))
+    return max(-PRIORITIES, min(priority, PRIORITIES)) if priority else 0
 
 
 def key_of(priority: int, request_id: int) -> int:
@@ -163,7 +163,12 @@ class Hosts:
         elif at > now:
             heapq.heappush(self._delayed, (at, key, host))
         else:
-            host.push(key)
+            self.queue(host, key, now)
+
+    def queue(self, host: Host, key: int, now: float) -> None:
+        """Let a request wait for its turn."""
+        host.push(key)
+        if not (host.lined_up or host.held):
             self._line_up(host, now)
 
     def release(self, host: Host, due: float, now: float) -> None:
@@ -185,8 +190,7 @@ class Hosts:
         """Queue the delayed requests whose date has come."""
         while self._delayed and self._delayed[0][0] <= now:
             _, key, host = heapq.heappop(self._delayed)
-            host.push(key)
-            self._line_up(host, now)
+            self.queue(host, key, now)
 
     def next_due(self, *, idle: bool) -> float:
         """When there may be something to hand out; `inf`: not before the holder gives back.

@@ -47,7 +47,7 @@ def inspect(path: Path) -> Summary:
         with closing(tables.connect(path, read_only=True)) as connection:
             connection.execute("BEGIN")  # one instant for all that is read
             head = tables.read_head(connection)
-            for _, kind, name, value in tables.read(connection, "kept"):
+            for _, kind, name, value, _ in tables.read(connection, "kept"):
                 kept[kind][name] = value
     except sqlite3.Error as error:
         raise tables.explained(error, path) from error
@@ -67,7 +67,7 @@ def read_failures(path: Path) -> Iterator[dict[str, Any]]:
     """The requests that ended without success, oldest first, as dicts of `core.Failed`."""
     try:
         with closing(tables.connect(path, read_only=True)) as connection:
-            for _, *columns in tables.read(connection, "failures", "ORDER BY id"):
+            for _, *columns, _ in tables.read(connection, "failures"):
                 yield Failed._make(columns)._asdict()
     except sqlite3.Error as error:
         raise tables.explained(error, path) from error

@@ -24,9 +24,9 @@ from scraper.errors import JobError, ScraperError, UsageError
 from scraper.frontier import tables
 from scraper.frontier.core import Changes, Core, Failed, Row
 from scraper.frontier.fingerprints import pack
-from scraper.frontier.hosts import SUSPECT, Host
+from scraper.frontier.hosts import SUSPECT, Host, key_of
 from scraper.frontier.inspect import Summary, inspect, read_failures
-from scraper.frontier.tables import Head, checksum, damaged, sealed
+from scraper.frontier.tables import Head, damaged, request_checksum, sealed, sealed_request
 from scraper.http import Request
 from scraper.work import Batch, Committed, HostLease, Recovery, Want
 
@@ -153,20 +153,24 @@ class SqliteFrontier:
         """Read the whole file once: every row is checked here, before anything is handed out."""
         core, head = self._core, self._head
         found = Counter[str]()
-        for host_id, name, due, state in tables.read(connection, "hosts", "ORDER BY id"):
+        for host_id, name, due, state, _ in tables.read(connection, "hosts"):
             host = core.hosts.create(name)
             if host.id != host_id:
                 raise damaged(self.path, f"host {host.id} is missing")
             host.known = state is not None
             host.due = min(due, now + self._clamp)
         leased = set(head.leased)
-        for columns in tables.read(connection, "requests", "ORDER BY id"):
-            row = Row._make(columns)
+        latest = now + self._clamp
+        for row in tables.read(connection, "requests"):
             found["requests"] += 1
-            if row.id in leased:
-                core.leased[row.id] = row
+            request_id, host_id, priority, due, _, _, _, crashes, *_ = row
+            if request_id in leased:
+                core.leased[request_id] = Row._make(row[:-1])
+            elif due or crashes:
+                key, host = key_of(priority, request_id), core.hosts[host_id]
+                core.hosts.enter(host, key, now, at=min(due, latest), crashes=crashes)
             else:
-                core.requeue(row._replace(due=min(row.due, now + self._clamp)), now)
+                core.hosts.queue(core.hosts[host_id], key_of(priority, request_id), now)
         core.seen.load(tables.fingerprints(_counted(connection, "seen", found)))
         self._load_kept(connection)
         found["kept"] = len(self._kept)
@@ -186,8 +190,8 @@ class SqliteFrontier:
         core.pending = found["requests"]
 
     def _load_kept(self, connection: sqlite3.Connection) -> None:
-        rows = tables.read(connection, "kept", "ORDER BY id")
-        self._kept = {(kind, name): (kept_id, value) for kept_id, kind, name, value in rows}
+        rows = tables.read(connection, "kept")
+        self._kept = {(kind, name): (kept_id, value) for kept_id, kind, name, value, _ in rows}
 
     def _read_head(self, connection: sqlite3.Connection) -> None:
         self._head = tables.read_head(connection)
@@ -314,10 +318,10 @@ class SqliteFrontier:
         if changes.again:
             db.executemany(
                 UPDATE_REQUEST,
-                [(r.due, r.attempt, r.crashes, checksum(r), r.id) for r in changes.again],
+                [(r.due, r.attempt, r.crashes, request_checksum(r), r.id) for r in changes.again],
             )
         if changes.new:
-            db.executemany(INSERT_REQUEST, map(sealed, changes.new))
+            db.executemany(INSERT_REQUEST, map(sealed_request, changes.new))
         rows["requests"] += len(changes.new) - len(changes.gone)
         hosts: dict[int, tuple[Any, ...]] = {
             host.id: (host.id, host.name, 0.0, None) for host in changes.new_hosts
@@ -371,8 +375,8 @@ class SqliteFrontier:
     def rows(self, ids: list[int]) -> dict[int, Row]:
         """The pending requests of these ids."""
         found = {
-            columns[0]: Row._make(columns)
-            for columns in tables.read(self._db, "requests", BY_IDS, (json.dumps(ids),))
+            row[0]: Row._make(row[:-1])
+            for row in tables.read(self._db, "requests", BY_IDS, (json.dumps(ids),))
         }
         if len(found) != len(ids):
             raise damaged(self.path, "a pending request is missing")
@@ -383,7 +387,7 @@ class SqliteFrontier:
         ids = json.dumps([host.id for host in hosts])
         found = {
             host_id: state
-            for host_id, _, _, state in tables.read(self._db, "hosts", BY_IDS, (ids,))
+            for host_id, _, _, state, _ in tables.read(self._db, "hosts", BY_IDS, (ids,))
         }
         if len(found) != len(hosts):
             raise damaged(self.path, "the state of a host is missing")
@@ -408,7 +412,7 @@ class SqliteFrontier:
 def _counted(
     connection: sqlite3.Connection, table: str, found: Counter[str]
 ) -> Iterator[tuple[Any, ...]]:
-    for row in tables.read(connection, table, "ORDER BY id"):
+    for row in tables.read(connection, table):
         found[table] += 1
         yield row
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,9 +33,12 @@ __all__ = [
     "create",
     "damaged",
     "explained",
+    "fingerprints",
     "read",
     "read_head",
+    "request_checksum",
     "sealed",
+    "sealed_request",
     "verify",
 ]
 
@@ -58,13 +62,15 @@ value NOT NULL, crc INTEGER NOT NULL);
 """
 
 COLUMNS = {
-    "requests": ("id", *Row._fields[1:]),
+    "requests": Row._fields,
     "hosts": ("id", "name", "due", "state"),
     "seen": ("id", "fingerprints"),
     "failures": ("id", *Failed._fields),
     "kept": ("id", "kind", "name", "value"),
 }
 """The checked columns of each table, in order; `crc` follows them."""
+
+_NUMBERS = struct.Struct("<qqqdqqqq")
 
 
 @dataclass(slots=True)
@@ -93,7 +99,7 @@ class Head:
 # Checksums --------------------------------------------------------------------------------------
 
 
-def checksum(columns: Sequence[Any]) -> int:
+def checksum(columns: tuple[Any, ...]) -> int:
     """CRC-32 over the values of a row. `ascii` writes every value one way only, on any machine."""
     last = columns[-1]
     if isinstance(last, bytes):
@@ -101,24 +107,40 @@ def checksum(columns: Sequence[Any]) -> int:
     return crc32(ascii(columns).encode())
 
 
+def request_checksum(row: tuple[Any, ...]) -> int:
+    """The same for a row of `requests`, of which there may be millions: packed, not spelled out."""
+    try:
+        return crc32(row[8], crc32(_NUMBERS.pack(*row[:8])))
+    except (struct.error, TypeError):  # a damaged type: no checksum fits
+        return -1
+
+
 def sealed(columns: tuple[Any, ...]) -> tuple[Any, ...]:
     """A row as it is stored: its columns, then their checksum."""
     return (*columns, checksum(columns))
 
 
+def sealed_request(row: Row) -> tuple[Any, ...]:
+    """The same for a row of `requests`."""
+    return (*row, request_checksum(row))
+
+
 def read(
     connection: sqlite3.Connection, table: str, where: str = "", values: Sequence[Any] = ()
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows of *table* without their checksums. Raises `DamagedState` for one that does not hold."""
+    """Rows of *table*, in order of id, with their checksums last.
+
+    Raises `DamagedState` for a row whose checksum does not hold.
+    """
     columns = ", ".join(COLUMNS[table])
+    check = request_checksum if table == "requests" else checksum
     for row in connection.execute(
-        f"SELECT {columns}, crc FROM {table} {where}",  # noqa: S608 - names of our own
+        f"SELECT {columns}, crc FROM {table} {where} ORDER BY id",  # noqa: S608 - names of our own
         values,
     ):
-        columns_only = row[:-1]
-        if row[-1] != checksum(columns_only):
+        if row[-1] != check(row[:-1]):
             raise damaged(_path_of(connection), f"row {row[0]} of {table} was altered")
-        yield columns_only
+        yield row
 
 
 # Opening ----------------------------------------------------------------------------------------
@@ -213,7 +235,7 @@ def verify(connection: sqlite3.Connection, head: Head) -> None:
 
 def fingerprints(rows: Iterable[tuple[Any, ...]]) -> Iterator[array[int]]:
     """The arrays in rows of `seen`."""
-    return (unpack(data) for _, data in rows)
+    return (unpack(data) for _, data, _ in rows)
 
 
 def _path_of(connection: sqlite3.Connection) -> str:
