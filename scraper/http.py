@@ -9,6 +9,7 @@ nothing until asked: no decoding, no parsing, no header table.
 from __future__ import annotations
 
 import json as jsonlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -16,8 +17,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode
 
-from scraper import urls
-from scraper.errors import UsageError
+from scraper import encoding as encodings
+from scraper import guard, items, urls
+from scraper.errors import ExtractionError, UsageError
+from scraper.items import M
+from scraper.links import Filter, Memo, base_url, find_links
+from scraper.select import Document, Selector, SelectorList
 
 if TYPE_CHECKING:
     from typing import Self
@@ -359,6 +364,8 @@ class Response:
 
     `url`: where the body came from (after redirects); `history`: the URLs that led there;
     `body`: bytes, content codings removed; `elapsed`: seconds from send to the body's end.
+    `memo`: what the crawl remembers of links. `checked`: a probe has seen the body parse within
+    limits, so that the guard against costly pages is not asked.
     """
 
     def __init__(
@@ -370,6 +377,7 @@ class Response:
         request: Request | None = None,
         *,
         elapsed: float = 0.0,
+        memo: Memo | None = None,
     ) -> None:
         self.url = url
         self.status = status
@@ -377,18 +385,174 @@ class Response:
         self.body = body
         self.request = request if request is not None else Request(url)
         self.elapsed = elapsed
+        self.memo = memo
+        self.checked = False
 
     @property
     def history(self) -> tuple[str, ...]:
+        """The URLs that redirected here, oldest first."""
         return self.request.history
 
     @property
     def meta(self) -> Mapping[str, Any]:
+        """The request's `meta`."""
         return self.request.meta
+
+    # The body, read -----------------------------------------------------------------------------
 
     @cached_property
     def encoding(self) -> str:
-        raise NotImplementedError
+        """The body's encoding, a name of the WHATWG Encoding Standard in lower case."""
+        return encodings.detect(self.body, self.headers.get("content-type", ""))
+
+    @cached_property
+    def text(self) -> str:
+        """The body decoded; invalid bytes are U+FFFD, so that it can always be written as UTF-8."""
+        return encodings.decode(self.body, self.encoding)
+
+    def json(self) -> Any:
+        """The body as JSON. Raises `ExtractionError("not_json")`."""
+        try:
+            return jsonlib.loads(self.text)
+        except (ValueError, RecursionError) as error:
+            raise ExtractionError(
+                "not_json",
+                f"{urls.redact(self.url)} is not JSON: {error}",
+                hint="Look at response.text: the server may have sent a page instead.",
+            ) from None
+
+    @property
+    def is_html(self) -> bool:
+        """Whether `css` and `links` will take the body for markup."""
+        try:
+            guard.require_html(self.body, self.headers.get("content-type", ""), "")
+        except ExtractionError:
+            return False
+        return True
+
+    @cached_property
+    def document(self) -> Document:
+        """The parsed page. Raises `ExtractionError` (`not_html`, `parse_limit`)."""
+        guard.require_html(self.body, self.headers.get("content-type", ""), urls.redact(self.url))
+        if self.encoding == encodings.UTF_8:  # lexbor speaks UTF-8: no need to decode first
+            return Document(self.body.removeprefix(BOM_UTF8), checked=self.checked)
+        return Document(self.text.encode(), checked=self.checked)
+
+    def css(self, selector: str) -> SelectorList:
+        """What matches a CSS selector; `::text` and `::attr(name)` take strings."""
+        return self.document.css(selector)
+
+    def extract(self, model: type[M], css: str | None = None) -> M:
+        """A *model* filled from the page, or from the first match of *css*.
+
+        When the values do not fit, an `Invalid` comes instead: yield it all the same, it goes to
+        the rejected file. Reading its fields raises `ItemInvalid`.
+        """
+        root: Selector = self.document
+        if css is not None:
+            root = next(iter(self.css(css)), NO_MATCH)
+        return items.extract(model, root, self.url, self.base_url)
+
+    def extract_all(self, model: type[M], css: str) -> list[M]:
+        """A *model* for every match of *css*; see `extract`."""
+        return items.extract_all(model, self.css(css), self.url, self.base_url)
+
+    # Links --------------------------------------------------------------------------------------
+
+    @cached_property
+    def base_url(self) -> str:
+        """What relative URLs are relative to: `<base href>`, else the page's own URL."""
+        return base_url(self.document, self.url) if self.is_html else self.url
+
+    @cached_property
+    def _resolver(self) -> urls.Resolver:
+        base = self.base_url
+        return urls.Resolver(base, None if self.memo is None else self.memo.known(base))
+
+    def urljoin(self, url: str) -> str:
+        """*url* made absolute, as a browser would; what cannot be is returned as it is."""
+        return urls.parse(url, self.base_url) or url
+
+    def links(
+        self, css: str | None = None, *, allow: Filter = None, deny: Filter = None
+    ) -> list[str]:
+        """The page's links: absolute http(s) URLs, each once, without fragments.
+
+        *css*: only these elements (or the links inside them). *allow*, *deny*: regular expressions
+        searched in the URL.
+        """
+        return find_links(self.document, self._resolver, css, allow=allow, deny=deny)
+
+    def follow(
+        self, url: str | Selector | SelectorList, callback: Callback = None, **options: Any
+    ) -> Request:
+        """A request for *url* (relative to the page) or for the link that a selector found.
+
+        Without a callback, the one that is running gets that page too. The session is kept.
+        *options* are those of `Request`. An invalid URL makes a request that ends `url_invalid`.
+        """
+        if not isinstance(url, str):
+            url = _link_of(url)
+        if options:
+            options.setdefault("session", self.request.session)
+            return Request(self._absolute(url), callback or self.request.callback, **options)
+        if self.memo is None or not urls.is_web(url):  # a relative URL means another elsewhere
+            return self._plain_request(url, callback)
+        key = (url, callback or self.request.callback, self.request.session)
+        known = self.memo.requests
+        request: Request | None = known.get(key)
+        if request is None:
+            request = known[key] = self._plain_request(url, callback)
+        return request
+
+    def _plain_request(self, url: str, callback: Callback) -> Request:
+        name = self.request.callback if callback is None else callback_name(callback)
+        absolute, session = self._absolute(url), self.request.session
+        if "@" in absolute:  # may hold credentials, which Request takes out
+            return Request(absolute, name, session=session)
+        return Request.of(absolute, name, DEFAULTS if session is None else Options(session=session))
+
+    def _absolute(self, url: str) -> str:
+        return self._resolver.resolve(url) or url
+
+    def follow_all(
+        self,
+        urls: Iterable[str | Selector] | None = None,
+        callback: Callback = None,
+        *,
+        css: str | None = None,
+        allow: Filter = None,
+        deny: Filter = None,
+        **options: Any,
+    ) -> list[Request]:
+        """`follow` for each of *urls*; without them, for `links(css, allow=…, deny=…)`."""
+        if urls is None:
+            urls = self.links(css, allow=allow, deny=deny)
+        elif isinstance(urls, str):
+            raise UsageError(
+                f"follow_all({urls!r}): a string is one URL, not many",
+                hint="response.follow(url), or response.follow_all(css='a.next').",
+            )
+        return [self.follow(url, callback, **options) for url in urls]
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url}>"
+
+
+NO_MATCH = Selector("")
+
+
+def _link_of(selector: Selector | SelectorList) -> str:
+    """The URL that a selector stands for: an element's href or src, or the string it picked."""
+    first = next(iter(selector), None) if isinstance(selector, SelectorList) else selector
+    if first is not None:
+        if first.root is None:
+            return first.get()
+        attributes = first.attrib
+        for name in ("href", "src"):
+            if name in attributes:
+                return attributes[name]
+    raise UsageError(
+        f"{selector!r} is no link: it has neither href nor src",
+        hint="Follow response.links('…') or a selector of <a> elements.",
+    )

@@ -57,7 +57,7 @@ class Css:
     __slots__ = ("absolute", "queries", "re", "selectors")
 
     def __init__(self, *selectors: str, re: Pattern | None = None, absolute: bool = False) -> None:
-        if not selectors or not all(isinstance(s, str) and s.strip() for s in selectors):
+        if not selectors or not all(str(s).strip() for s in selectors):
             raise UsageError("Css() takes at least one selector, as strings: Css('h1', '.title')")
         self.selectors = selectors
         self.queries = tuple(map(compile_css, selectors))
@@ -244,7 +244,7 @@ def extract(model: type[M], root: Selector, url: str = "", base: str | None = No
     plan = plan_of(model)
     node = root.root
     raw = {} if node is None else _fill(plan, node, base or url)
-    return _validated(plan, raw, url)
+    return cast("M", _validated(plan, raw, url))
 
 
 def extract_all(
@@ -256,7 +256,7 @@ def extract_all(
 
 def _validated(plan: Plan, raw: dict[str, Any], url: str) -> Any:
     try:
-        return plan.model.__pydantic_validator__.validate_python(raw, by_alias=False, by_name=True)
+        return plan.model.model_validate(raw, by_alias=False, by_name=True)
     except ValidationError as error:
         errors = [_explain(plan, detail) for detail in error.errors(include_url=False)]
         return Invalid(plan.model, ItemInvalid(plan.model.__name__, url, errors, raw))
@@ -340,7 +340,7 @@ def _strings(found: Iterable[LexborNode | str], queries: tuple[Query, ...]) -> I
 
 
 def _refined(marker: Css, values: Iterator[str], base: str) -> Iterator[str]:
-    """Through the regular expression, if any, and made absolute, if asked; what fails is left out."""
+    """Through the regular expression and made absolute, as asked; what fails is left out."""
     if marker.re is not None:
         values = _matches(marker.re, values)
     if marker.absolute:
@@ -402,7 +402,7 @@ class Invalid:
         object.__setattr__(self, "error", error)
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("__") and hasattr(self.model, name) or name in _names(self.model):
+        if name in _names(self.model) or (name[:2] != "__" and hasattr(self.model, name)):
             raise self.error.with_traceback(None)
         raise AttributeError(f"{self.model.__name__} has no attribute {name!r}")
 

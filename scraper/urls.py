@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from fnmatch import translate
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Resolver",
     "canonical",
+    "directory",
     "fingerprint",
     "host_key",
     "is_web",
@@ -60,7 +61,10 @@ def scalar(text: str) -> str:
 
 def is_web(href: str) -> bool:
     """Whether *href* is an http or https URL."""
-    return href.startswith(("http://", "https://"))
+    return href.startswith(_WEB)
+
+
+_WEB = ("http://", "https://")
 
 
 def without_fragment(href: str) -> str:
@@ -271,6 +275,21 @@ class Resolver:
         if href and href[0] > " " and href[0] != "?":  # else it depends on more than the directory
             self._known[href] = resolved
         return resolved
+
+    def web_links(self, hrefs: Iterable[str]) -> list[str]:
+        """The http(s) URLs among *hrefs*, each once, in order; `#…` (this page) is left out."""
+        known, found = self._known, dict[str, None]()
+        for href in dict.fromkeys(hrefs):
+            if "#" in href:
+                href = cut_fragment(href)
+            if href:
+                try:
+                    url = known[href]
+                except KeyError:
+                    url = self.resolve(href)
+                if url is not None and url.startswith(_WEB):
+                    found[url] = None
+        return list(found)
 
     def _resolve(self, href: str) -> str | None:
         if self._origin:
