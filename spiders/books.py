@@ -16,6 +16,7 @@ RATINGS = {"One": 1, "Two": 2, "Three": 3, "Four": 4, "Five": 5}
 class Book(Item):
     """One book, from its own page."""
 
+    url: str = ""
     title: Annotated[str, Css("h1")]
     upc: Annotated[str, Css("tr:nth-child(1) td")]
     category: Annotated[str, Css(".breadcrumb li:nth-child(3) a")]
@@ -51,4 +52,6 @@ class Books(Spider):
             yield response.follow(link)
 
     async def parse_book(self, response: Response) -> Output:
-        yield response.extract(Book)
+        book = response.extract(Book)
+        book.url = response.url
+        yield book
