@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from scraper.http import Request, Response
+from scraper.report import Snapshot
 from scraper.work import Batch, Committed, HostLease, Recovery, Want
 
 __all__ = [
@@ -81,6 +82,10 @@ class Frontier(Protocol):
 
     async def commit(self, batch: Batch) -> Committed:
         """Make a batch durable, all of it or nothing. Raises `OutOfResource` when disk is full."""
+
+    @property
+    def pending(self) -> int:
+        """Requests that are not settled, leased ones included."""
 
     def next_due(self) -> float | None:
         """When work for hosts not handed out becomes due (wall clock; 0 = now).
@@ -188,7 +193,9 @@ class Sink(Protocol):
 class Observer(Protocol):
     """Watches, never steers. Override what you need; all run on the loop and must be quick."""
 
-    def on_open(self, crawl: CrawlInfo, recovery: Recovery) -> None: ...
+    def on_open(
+        self, crawl: CrawlInfo, recovery: Recovery, snapshot: Callable[[], Snapshot]
+    ) -> None: ...
     def on_response(self, request: Request, response: Response) -> None: ...
     def on_item(self, item: Any, page: Page) -> None: ...
     def on_commit(self, batch: Batch, committed: Committed) -> None: ...

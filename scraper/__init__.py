@@ -1,0 +1,56 @@
+"""An async web-scraping framework whose output is exactly the crawl.
+
+The house, floor by floor; a module imports only from its own floor and those below::
+
+    errors urls encoding                 ground: words and identities
+    select items links                   reading a page
+    http work protocols config           values and contracts
+    robots politeness retry scope …      pure knowledge: functions of state and time
+    download/ frontier/ pipelines/       the outside world; siblings do not know each other
+    spider admission gate scheduler …    the crawl
+    project build api cli/ testing/      doors
+
+`build` is the one place that names concrete classes. What is listed below is public.
+"""
+
+from scraper._version import __version__
+from scraper.api import crawl, run, stream
+from scraper.errors import Drop, FetchError, ItemInvalid, Retry, ScraperError, Throttled
+from scraper.http import Failure, Headers, Request, Response
+from scraper.items import Css, Item
+from scraper.protocols import CrawlInfo, Fetch, Middleware, Observer, Page, Pipeline, Sink
+from scraper.report import CrawlResult
+from scraper.select import Selector, SelectorList
+from scraper.spider import Output, Spider, Yielded
+
+__all__ = [
+    "CrawlInfo",
+    "CrawlResult",
+    "Css",
+    "Drop",
+    "Failure",
+    "Fetch",
+    "FetchError",
+    "Headers",
+    "Item",
+    "ItemInvalid",
+    "Middleware",
+    "Observer",
+    "Output",
+    "Page",
+    "Pipeline",
+    "Request",
+    "Response",
+    "Retry",
+    "ScraperError",
+    "Selector",
+    "SelectorList",
+    "Sink",
+    "Spider",
+    "Throttled",
+    "Yielded",
+    "__version__",
+    "crawl",
+    "run",
+    "stream",
+]

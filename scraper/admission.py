@@ -1,0 +1,178 @@
+"""Admission: what asks to enter the frontier passes here, and most of it is known already.
+
+A page of documentation yields a hundred links, nearly all seen before. So the first question is
+the cheapest: a bounded set of identities that this process has let in or turned away. Only what it
+does not know goes through the gates of `scope.gate`. The frontier has the last word on what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from scraper import urls
+from scraper.callbacks import Callbacks
+from scraper.config import Crawl
+from scraper.errors import SpiderError
+from scraper.http import Request
+from scraper.scope import Scope, gate
+from scraper.work import Found, Lease
+
+__all__ = ["Admission"]
+
+log = logging.getLogger("scraper.crawl")
+
+REMEMBERED = 200_000
+"""Identities kept at hand, about 75 bytes each."""
+
+REPORTED_HOSTS = 1000
+"""Hosts out of scope that are named in the log, each once."""
+
+DEFAULT_CALLBACK = "parse"
+
+
+class Admission:
+    """Decides what may be asked of the frontier, with the reason for what may not."""
+
+    def __init__(self, limits: Crawl, scope: Scope, callbacks: Callbacks) -> None:
+        self.scope = scope
+        self._limits = limits
+        self._callbacks = callbacks
+        self._drop = tuple(limits.drop_params)
+        self._known: set[int] = set()  # admitted earlier in commit order: duplicates for certain
+        self._refused: set[int] = set()
+        self._reported: set[str] = set()
+        self._names: set[str] = set()
+        self._names_changed = False
+        self._occurrences: Counter[int] = Counter()
+
+    def load(self, state: Mapping[str, bytes]) -> None:
+        """Recall what earlier processes let in. Raises `SpiderError` when a callback is gone."""
+        for name in json.loads(state.get("callbacks", b"[]")):
+            if name not in self._callbacks:
+                self._callbacks[name]  # raises, saying what to do
+            self._names.add(name)
+
+    def changed(self) -> dict[str, bytes]:
+        """What must be stored with the next commit, as named blobs."""
+        blobs = self.scope.dump()
+        if self._names_changed:
+            self._names_changed = False
+            blobs["callbacks"] = json.dumps(sorted(self._names)).encode()
+        return blobs
+
+    # ── the ways in ──────────────────────────────────────────────────────────────────────
+
+    def links(self, requests: Sequence[Request], lease: Lease, counts: Counter[str]) -> list[Found]:
+        """What a page's callback yielded. Counts what is refused by reason."""
+        found: list[Found] = []
+        known, depth = self._known, lease.depth + 1
+        duplicates = 0
+        if len(requests) > self._limits.max_links_per_page:
+            counts["links_over_limit"] += len(requests) - self._limits.max_links_per_page
+            requests = requests[: self._limits.max_links_per_page]
+        for request in requests:
+            if request.options.unique:
+                identity = self.identity(request)
+                if identity in known:
+                    duplicates += 1
+                    continue
+                if identity in self._refused or not self._passes(request, depth, identity, counts):
+                    continue
+                self._remember(known, identity)
+                found.append(Found(request, urls.host_key(request.url), identity, depth))
+            elif self._passes(request, depth, None, counts):
+                found.append(Found(request, urls.host_key(request.url), None, depth))
+        counts["links"] += len(requests)
+        if duplicates:
+            counts["duplicates"] += duplicates
+        return found
+
+    def redirect(self, request: Request, lease: Lease) -> Found:
+        """A redirect's target, which `target_refusal` has let pass."""
+        chain = tuple(fingerprint for _, fingerprint in request.trail)
+        identity = self.identity(request) if request.unique else None
+        return Found(request, urls.host_key(request.url), identity, lease.depth, lease.start, chain)
+
+    def target_refusal(self, request: Request, lease: Lease) -> str | None:
+        """The reason that forbids following a redirect; a start's redirect widens the scope."""
+        if lease.start:
+            self.scope.redirected(lease.request.url, request.url)
+            self._refused.clear()
+        return gate(request.url, lease.depth, self.scope, self._limits, start=lease.start)
+
+    def seeds(self, requests: Sequence[Request], counts: Counter[str]) -> list[Found]:
+        """What `start()` yielded. They define the scope.
+
+        `start()` runs again from its top after a crash, so what is not `unique` is known by its
+        fingerprint and how often it came before.
+        """
+        found: list[Found] = []
+        for request in requests:
+            self.scope.start(request.url)
+            if (refusal := self._gate(request, 0, start=True)) is not None:
+                counts[f"reason:{refusal}"] += 1
+                log.warning("start request refused (%s): %s", refusal, urls.redact(request.url))
+                continue
+            identity = self.identity(request)
+            if not request.unique:
+                self._occurrences[identity] += 1
+                nth = f"{identity}:{self._occurrences[identity]}"
+                identity = urls.fingerprint("START", nth)
+            self._note(request)
+            found.append(Found(request, urls.host_key(request.url), identity, 0, start=True))
+        return found
+
+    def identity(self, request: Request) -> int:
+        """The request's fingerprint, blind to the parameters of `crawl.drop_params`."""
+        if not self._drop:
+            return request.fingerprint
+        return urls.fingerprint(
+            request.method, urls.canonical(request.url, self._drop), request.body
+        )
+
+    # ── the gates ────────────────────────────────────────────────────────────────────────
+
+    def _passes(
+        self, request: Request, depth: int, identity: int | None, counts: Counter[str]
+    ) -> bool:
+        refusal = self._gate(request, depth)
+        if refusal is None:
+            self._note(request)
+            return True
+        counts[f"reason:{refusal}"] += 1
+        if identity is not None:
+            self._remember(self._refused, identity)
+        if refusal == "out_of_scope":
+            self._report_outside(request.url)
+        return False
+
+    def _gate(self, request: Request, depth: int, *, start: bool = False) -> str | None:
+        return gate(request.url, depth, self.scope, self._limits, start=start)
+
+    def _remember(self, known: set[int], identity: int) -> None:
+        if len(known) >= REMEMBERED:
+            known.clear()
+        known.add(identity)
+
+    def _note(self, request: Request) -> None:
+        for name in (request.callback or DEFAULT_CALLBACK, request.options.errback):
+            if name is not None and name not in self._names:
+                if name not in self._callbacks:
+                    raise SpiderError(
+                        f"{request!r} asks for {name!r}, which is no method of the spider",
+                        hint="Write it as a method, or pass self.that_method.",
+                    )
+                self._names.add(name)
+                self._names_changed = True
+
+    def _report_outside(self, url: str) -> None:
+        host = urls.host_key(url)
+        if host not in self._reported and len(self._reported) < REPORTED_HOSTS:
+            self._reported.add(host)
+            log.info(
+                "out of scope: %s (allowed_domains of the spider, or crawl.scope, admits it)",
+                host,
+            )

@@ -1,0 +1,107 @@
+"""Callbacks: found by name, given validated kwargs, drained whatever shape they were written in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+from scraper.errors import SpiderError
+from scraper.spider import Spider
+
+__all__ = ["Bound", "Callbacks", "drain"]
+
+Take = Callable[[Any], Awaitable[None]]
+
+
+class Bound:
+    """A callback ready to be called: the method, and how each of its kwargs is validated."""
+
+    __slots__ = ("adapters", "method", "name")
+
+    def __init__(self, name: str, method: Callable[..., Any]) -> None:
+        self.name = name
+        self.method = method
+        self.adapters = _adapters(method)
+
+    def call(self, argument: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Start the callback. Raises `ValueError` naming a kwarg that does not fit."""
+        if not kwargs:
+            return self.method(argument)
+        made = {}
+        for name, value in kwargs.items():
+            adapter = self.adapters.get(name)
+            try:
+                made[name] = value if adapter is None else adapter.validate_python(value)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(
+                    f"{self.name}({name}=…): {first['msg']}, got {first['input']!r}"
+                ) from None
+        return self.method(argument, **made)
+
+
+class Callbacks:
+    """The callbacks of one spider, by name."""
+
+    def __init__(self, spider: Spider) -> None:
+        self._spider = spider
+        self._bound: dict[str, Bound] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return callable(getattr(self._spider, name, None))
+
+    def __getitem__(self, name: str) -> Bound:
+        bound = self._bound.get(name)
+        if bound is None:
+            if name not in self:
+                raise SpiderError(
+                    f"spider {self._spider.name}: a stored request asks for the callback {name!r}, "
+                    "which the class does not have",
+                    hint="Put the method back (or rename it back), or start anew with --fresh.",
+                )
+            bound = self._bound[name] = Bound(name, getattr(self._spider, name))
+        return bound
+
+
+def _adapters(method: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
+    try:
+        hints = get_type_hints(method, include_extras=True)
+    except Exception:  # noqa: BLE001 - unreadable annotations mean unvalidated kwargs, as in a call
+        return {}
+    adapters: dict[str, TypeAdapter[Any]] = {}
+    for name in list(inspect.signature(method).parameters)[1:]:
+        if name in hints:
+            try:
+                adapters[name] = TypeAdapter(hints[name])
+            except (PydanticSchemaGenerationError, PydanticUserError):
+                continue
+    return adapters
+
+
+async def drain(result: Any, take: Take) -> None:
+    """Hand every value a callback gives to *take*: async generator, coroutine, generator, list."""
+    if inspect.isasyncgen(result):
+        async with aclosing(result) as values:
+            async for value in values:
+                await take(value)
+        return None
+    if inspect.isawaitable(result):
+        result = await result
+        if inspect.isasyncgen(result) or inspect.isgenerator(result):
+            return await drain(result, take)
+    if result is None:
+        return None
+    if inspect.isgenerator(result):
+        try:
+            for value in result:
+                await take(value)
+        finally:
+            result.close()
+        return None
+    await take(result)
+    return None

@@ -1,0 +1,171 @@
+"""scrape run SPIDER: crawl, or resume where the last run stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scraper.cli.output import DebugOption, SetOption, data, note
+from scraper.cli.progress import PlainProgress, progress_for
+from scraper.cli.summary import announce, summarise
+from scraper.errors import UsageError
+from scraper.report import CrawlResult
+from scraper.session import Session
+
+__all__ = ["run", "run_spider"]
+
+THIRD_SIGNAL = 2
+"""After this many signals the next one ends the process where it stands."""
+
+
+def run(
+    spider: Annotated[
+        str, typer.Argument(metavar="SPIDER", help="Its name, or a file: FILE.py[:Class].")
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Option("--argument", "-a", metavar="NAME=VALUE", help="An argument of the spider."),
+    ] = None,
+    settings: SetOption = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write there instead; - is standard output."
+        ),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name the job; else its arguments do.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; what was unfinished is set aside.")
+    ] = False,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Stop after exactly N items.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the statistics as JSON, last on stdout.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    debug: DebugOption = False,
+) -> int:
+    """Run a spider. An unfinished run of the same job is resumed.
+
+    Ctrl-C ends it resumably: what is in flight is finished first; once more, and it is let go.
+    """
+    return run_spider(
+        spider,
+        arguments=arguments or [],
+        settings=settings or [],
+        output=output,
+        job=job,
+        fresh=fresh,
+        limit=limit,
+        as_json=as_json,
+        quiet=quiet,
+        debug=debug,
+    )
+
+
+def run_spider(
+    spider: str,
+    *,
+    arguments: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    output: str | None = None,
+    job: str | None = None,
+    fresh: bool = False,
+    limit: int = 0,
+    as_json: bool = False,
+    quiet: bool = False,
+    debug: bool = False,
+    start: Path | None = None,
+    root: Path | None = None,
+) -> int:
+    """What `scrape run` does; returns the exit code.
+
+    *start*: the directory in which the project is looked for. *root*: where relative outputs and
+    the job's state go, when that is not the project's own directory.
+    """
+    from scraper import logs
+    from scraper.project import prepare
+    from scraper.session import open_prepared
+    from scraper.testing.points import from_env
+
+    prepared = prepare(spider, start=start, overrides=settings)
+    observers = progress_for(quiet=quiet)
+    with open_prepared(
+        prepared,
+        args=_pairs(arguments),
+        output=output,
+        job=job,
+        fresh=fresh,
+        limit=limit,
+        observers=observers,
+        root=root,
+        probe=from_env(os.environ),
+    ) as session:
+        logs.configure(session.config.log, session.root, quiet=quiet, debug=debug)
+        announce(session, quiet=quiet)
+        result, signalled = _run(session, observers, quiet=quiet)
+    if not quiet:
+        summarise(result, session)
+    elif not result.finished and not signalled:
+        note(f"scrape: {result.spider}: {result.detail or result.ended}")
+    if as_json:
+        data(json.dumps(result.as_dict(), ensure_ascii=False, default=str))
+    return 128 + signalled if signalled and result.ended == "stopped" else result.exit_code
+
+
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name:
+            raise UsageError(f"-a {argument}: write it as -a name=value")
+        pairs[name] = value
+    return pairs
+
+
+def _run(
+    session: Session, observers: Sequence[PlainProgress], *, quiet: bool
+) -> tuple[CrawlResult, int]:
+    """Run the crawl with signals in hand; the result, and the first signal that came (or 0)."""
+    from scraper.api import loop_factory
+
+    received: list[int] = []
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        if len(received) > THIRD_SIGNAL:
+            os._exit(128 + number)  # every commit is atomic: this is no worse than kill -9
+        if not quiet:
+            _tell_signal(len(received), session.crawl.busy)
+        session.crawl.stop(now=len(received) > 1)
+
+    async def crawl() -> CrawlResult:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal, number)
+        return await session.crawl.run()
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            result = runner.run(crawl())
+    finally:
+        for observer in observers:
+            observer.on_close("ended")
+    return result, received[0] if received else 0
+
+
+def _tell_signal(count: int, busy: int) -> None:
+    if count == 1:
+        sys.stderr.write(f"\nstopping: {busy} pages are being finished; once more stops at once\n")
+    else:
+        sys.stderr.write("\nstopping at once\n")
+    sys.stderr.flush()

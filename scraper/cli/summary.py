@@ -1,0 +1,99 @@
+"""What `scrape run` says first and last: what it resumes, where the output is, what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scraper.cli.output import note
+from scraper.errors import reason as reason_of
+from scraper.report import CrawlResult
+from scraper.session import Session
+
+__all__ = ["announce", "summarise"]
+
+SHOWN = 6
+"""Reasons that are listed; the commands that list all are named below them."""
+
+
+def announce(session: Session, *, quiet: bool) -> None:
+    """What is about to happen, where it is not obvious."""
+    if quiet:
+        return
+    for line in session.notes:
+        note(line)
+
+
+def summarise(result: CrawlResult, session: Session) -> None:
+    """The end of a crawl, for people, on stderr."""
+    note(_headline(result))
+    for output in result.outputs:
+        _row("output" if output.get("kind") != "rejected" else "rejected", _output(output, session))
+    kinds: dict[str, list[tuple[str, int]]] = {"failure": [], "skip": [], "item": []}
+    for code, count in result.reasons.items():
+        kinds[reason_of(code).kind].append((code, count))
+    _reasons("failed", result.failed, kinds["failure"])
+    _reasons("rejected", result.rejected, kinds["item"])
+    _reasons("skipped", result.skipped, kinds["skip"], explain=False)
+    if result.dropped:
+        listed = ", ".join(f"{name} {n:,}" for name, n in list(result.drops.items())[:SHOWN])
+        _row("dropped", f"{result.dropped:,} items: {listed}")
+    if result.failed:
+        job = f" --job {result.job}" if result.job not in (None, "default") else ""
+        _row("", f"scrape failures {result.spider}{job}  lists them")
+    if result.ended == "stopped":
+        _row("next", f"the same command again resumes it ({result.pending:,} requests pending)")
+    elif result.ended == "broken":
+        _row("next", "mend the spider; the same command again resumes it")
+
+
+def _headline(result: CrawlResult) -> str:
+    how = {
+        "finished": "finished",
+        "limit": f"complete at its limit ({result.detail})",
+        "failed": f"FAILED: {result.detail}",
+        "broken": f"BROKEN: {result.detail}",
+        "stopped": "stopped",
+    }[result.ended]
+    pace = f" ({result.pages / result.duration_s:,.0f}/s)" if result.duration_s >= 1 else ""
+    return (
+        f"{result.spider}: {how} · {result.items:,} items from {result.pages:,} pages"
+        f" in {result.duration_s:,.1f} s{pace}"
+    )
+
+
+def _output(output: dict[str, Any], session: Session) -> str:
+    path = output.get("aside") or output.get("path")
+    if path is None:
+        return str(output.get("kind"))
+    shown = _near(str(path))
+    records = output.get("records")
+    text = f"{shown} ({records:,} records)" if records is not None else shown
+    if output.get("aside"):
+        return f"{text}, kept aside: not published"
+    return text
+
+
+def _near(path: str) -> str:
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def _reasons(
+    label: str, total: int, reasons: list[tuple[str, int]], *, explain: bool = True
+) -> None:
+    if not total:
+        return
+    _row(label, f"{total:,}: " + ", ".join(f"{code} {n:,}" for code, n in reasons[:SHOWN]))
+    if not explain:
+        return
+    for code, _ in reasons[:SHOWN]:
+        row = reason_of(code)
+        way = f" → {row.way_out}" if row.way_out else ""
+        _row("", f"{code}: {row.meaning}{way}")
+
+
+def _row(label: str, text: str) -> None:
+    note(f"  {label:<9} {text}")

@@ -1,0 +1,230 @@
+"""A crawl as a job: recover, run, publish. The phases that make its output exactly the crawl.
+
+::
+
+    running ──► publishing ──► finished
+       │            every move is idempotent: after a crash here it is rolled forward
+       └──────► failed             finished, but not to be trusted: the output is kept aside
+
+A phase is a blob in the ledger, written in the same transactions as everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scraper.engine import Engine, Parts
+from scraper.errors import DamagedState
+from scraper.events import Stop
+from scraper.protocols import CrawlInfo
+from scraper.report import CrawlResult, failures, result_of
+from scraper.spider import stored_arguments
+from scraper.work import Batch, Recovery
+
+__all__ = ["Crawl", "Identity"]
+
+log = logging.getLogger("scraper.crawl")
+
+PUBLISHING, FINISHED, FAILED = b"publishing", b"finished", b"failed"
+
+
+@dataclass(slots=True)
+class Identity:
+    """What a job is fixed to when it is created.
+
+    `wanted(sinks, started)` describes this run; `compare(stored, wanted)` raises `JobError` when
+    the job was created otherwise. `job`: its name, None for a crawl that leaves no state.
+    """
+
+    started: str
+    root: Path
+    job: str | None = None
+    directory: Path | None = None
+    wanted: Callable[[list[str], str], dict[str, Any]] | None = None
+    compare: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Crawl:
+    """One process's share of a job. `run` returns the result of the whole."""
+
+    def __init__(self, parts: Parts, identity: Identity) -> None:
+        self.parts = parts
+        self.identity = identity
+        self.engine: Engine | None = None
+        self.recovery = Recovery()
+        self._early_stop: Stop | None = None
+
+    def stop(self, *, now: bool = False) -> None:
+        """End resumably: what is in flight is finished first, or let go with *now*."""
+        stop = Stop("stopped", now=now)
+        if self.engine is not None:
+            self.engine.stop(stop)
+        else:
+            self._early_stop = stop
+
+    @property
+    def busy(self) -> int:
+        """Pages in the making."""
+        return self.engine.scheduler.inflight if self.engine is not None else 0
+
+    async def run(self) -> CrawlResult:
+        """Recover, crawl, publish. Raises `ScraperError` for what cannot go on."""
+        parts = self.parts
+        clean = False
+        self.recovery = recovery = await parts.frontier.open()
+        try:
+            info = await self._open(recovery)
+            if recovery.state.get("phase") == PUBLISHING:
+                ending = Stop("finished", "published what an earlier process had finished")
+                counts = Counter(recovery.counts)
+            else:
+                ending, counts = await self._crawl(info, recovery)
+            result = await self._end(ending, counts)
+            clean = True
+        finally:
+            await self._close(clean)
+        return result
+
+    async def _open(self, recovery: Recovery) -> CrawlInfo:
+        """Outputs are opened, and the job is the one that was asked for, or nothing happens."""
+        parts, identity = self.parts, self.identity
+        stored = _stored(recovery)
+        started = str(stored["started"]) if stored else identity.started
+        info = CrawlInfo(
+            spider=parts.spider.name,
+            arguments=stored_arguments(parts.spider),
+            started=started,
+            root=identity.root,
+            job_dir=identity.directory,
+            resumed=not recovery.fresh,
+            fetch=parts.spider.fetch,
+        )
+        await parts.chain.open(info)
+        if identity.wanted is not None and identity.compare is not None:
+            wanted = identity.wanted([sink.key for sink in parts.chain.sinks], started)
+            if stored:
+                identity.notes += identity.compare(stored, wanted)
+            else:
+                state = {"job": json.dumps(wanted).encode(), "phase": b"running"}
+                await parts.frontier.commit(Batch(state=state))
+        if recovery.state.get("phase") != PUBLISHING:
+            for sink in parts.chain.sinks:
+                await sink.rewind(recovery.positions.get(sink.key))
+        if (cookies := recovery.state.get("cookies")) is not None:
+            parts.downloader.load_cookies(cookies)
+        return info
+
+    async def _crawl(self, info: CrawlInfo, recovery: Recovery) -> tuple[Stop, Counter[str]]:
+        self.engine = engine = Engine(self.parts, recovery.state, Counter(recovery.counts))
+        if self._early_stop is not None:
+            engine.stop(self._early_stop)
+        for observer in self.parts.observers:
+            observer.on_open(info, recovery, engine.scheduler.snapshot)
+        try:
+            ending = await engine.run()
+        except BaseException:
+            await self._told("failed")
+            raise
+        return ending, engine.scheduler.counts
+
+    async def _end(self, ending: Stop, counts: Counter[str]) -> CrawlResult:
+        parts = self.parts
+        batch = self.engine.scheduler.last_batch() if self.engine is not None else Batch()
+        ending = self._judged(ending, counts)
+        if ending.reason in ("finished", "limit"):
+            batch.state["phase"] = PUBLISHING
+            await parts.frontier.commit(batch)
+            for sink in parts.chain.sinks:
+                self._reach("publish")
+                await sink.publish()
+            self._reach("publish")
+            await parts.frontier.commit(Batch(state={"phase": FINISHED}))
+        elif ending.reason == "failed":
+            batch.state["phase"] = FAILED
+            await parts.frontier.commit(batch)
+            for sink in parts.chain.sinks:
+                await sink.set_aside()
+        else:
+            await parts.frontier.commit(batch)
+        await self._told(ending.reason)
+        return result_of(
+            counts,
+            spider=parts.spider.name,
+            job=self.identity.job,
+            ended=ending.reason,
+            detail=ending.detail,
+            finished=ending.reason in ("finished", "limit"),
+            resumed=not self.recovery.fresh,
+            outputs=[sink.describe() for sink in parts.chain.sinks],
+            pending=parts.frontier.pending,
+            arguments=stored_arguments(parts.spider),
+        )
+
+    def _judged(self, ending: Stop, counts: Counter[str]) -> Stop:
+        """A crawl that mostly failed is finished, and not to be trusted."""
+        if ending.reason not in ("finished", "limit") or self.engine is None:
+            return ending
+        failed, pages = failures(counts), counts["pages"]
+        allowed = self.parts.config.crawl.max_failure_rate
+        if not pages:
+            return Stop("failed", "no page succeeded")
+        rate = failed / (failed + pages)
+        if rate > allowed:
+            return Stop(
+                "failed",
+                f"{rate:.0%} of the pages failed, more than crawl.max_failure_rate = {allowed:g}",
+            )
+        return ending
+
+    def _reach(self, point: str) -> None:
+        if self.parts.probe is not None:
+            self.parts.probe(point)
+
+    async def _told(self, reason: str) -> None:
+        """The spider's `closed` and the observers hear of the end; neither can undo it."""
+        told = "stopped" if reason == "stopped" else "failed" if reason == "broken" else reason
+        try:
+            await self.parts.spider.closed(told)
+        except Exception:
+            log.exception("closed() raised")
+        for observer in self.parts.observers:
+            observer.on_close(reason)
+
+    async def _close(self, clean: bool) -> None:
+        """Everything is closed, whatever else fails; the first failure is the one that is told."""
+        parts = self.parts
+        errors: list[BaseException] = []
+        for closing in (
+            parts.chain.aclose(),
+            parts.downloader.aclose(),
+            parts.frontier.aclose(clean=clean),
+        ):
+            try:
+                await closing
+            except Exception as error:  # noqa: BLE001 - the others must be closed, too
+                errors.append(error)
+        if errors and clean:
+            raise errors[0]
+
+
+def _stored(recovery: Recovery) -> dict[str, Any] | None:
+    data = recovery.state.get("job")
+    if data is None:
+        return None
+    try:
+        stored = json.loads(data)
+        if isinstance(stored, dict) and isinstance(stored["started"], str):
+            return stored
+    except (ValueError, KeyError):
+        pass
+    raise DamagedState(
+        "the ledger does not say what job it is",
+        hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
+    )

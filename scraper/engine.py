@@ -1,0 +1,383 @@
+"""Engine: run → worker → handle. What happens to one page, from its lease to its outcome.
+
+The engine acts; it decides little. The scheduler says what may start, pure functions say what a
+failure means, and every page comes back as one `Outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from scraper import retry, urls
+from scraper.admission import DEFAULT_CALLBACK, Admission
+from scraper.callbacks import Callbacks, drain
+from scraper.config import Config
+from scraper.errors import ExtractionError, FetchError, ItemInvalid, Retry, SpiderError, Throttled
+from scraper.events import Outcome, Seeds, Stop
+from scraper.exchange import Exchanges, Grant
+from scraper.gate import Host, Start
+from scraper.http import Failure, Request, Response
+from scraper.links import Memo
+from scraper.pipelines.chain import Chain
+from scraper.pipelines.page import Limits, StagedPage
+from scraper.politeness import throttles
+from scraper.protocols import Clock, Downloader, Frontier, Middleware, Observer
+from scraper.scheduler import Scheduler
+from scraper.scope import Scope
+from scraper.spider import Spider
+from scraper.work import Dead, Done, Lease
+
+__all__ = ["Engine", "Parts"]
+
+log = logging.getLogger("scraper.crawl")
+
+SEED_BATCH = 500
+
+
+@dataclass(slots=True)
+class Parts:
+    """What an engine is made of; `build` is the one place that makes them."""
+
+    spider: Spider
+    config: Config
+    frontier: Frontier
+    downloader: Downloader
+    chain: Chain
+    clock: Clock
+    page_limits: Limits
+    random: Callable[[], float]
+    middleware: Sequence[Middleware] = ()
+    observers: Sequence[Observer] = ()
+    probe: Callable[[str], None] | None = None
+
+
+@dataclass(slots=True)
+class Visit:
+    """One page in the making: what its callback has given so far."""
+
+    lease: Lease
+    host: Host
+    page: StagedPage
+    found: list[Request] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Engine:
+    """Runs one crawl, once."""
+
+    def __init__(self, parts: Parts, state: Mapping[str, bytes], counts: Counter[str]) -> None:
+        self.spider = parts.spider
+        self.config = parts.config
+        self._chain = parts.chain
+        self._clock = parts.clock
+        self._random = parts.random
+        self._observers = parts.observers
+        self._page_limits = parts.page_limits
+        self._callbacks = Callbacks(self.spider)
+        self._memo = Memo()
+        crawl = self.config.crawl
+        scope = Scope.load(state, crawl.scope, self.spider.allowed_domains)
+        admission = Admission(crawl, scope, self._callbacks)
+        admission.load(state)
+        self.scheduler = Scheduler(
+            self.config,
+            frontier=parts.frontier,
+            sinks=self._chain.sinks,
+            admission=admission,
+            downloader=parts.downloader,
+            clock=self._clock,
+            spawn=self._spawn,
+            start_worker=self._start_worker,
+            fetch_robots=lambda host, began: self._spawn(self.exchanges.fetch_robots(host, began)),
+            observers=self._observers,
+            probe=parts.probe,
+            jitter=self._random,
+        )
+        self.scheduler.counts.update(counts)
+        self.exchanges = Exchanges(
+            self.scheduler,
+            self.config,
+            downloader=parts.downloader,
+            clock=self._clock,
+            random=self._random,
+            middleware=parts.middleware,
+            accept=self.spider.accept,
+            memo=self._memo,
+        )
+        self._start_done = "start" in state
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._workers = 0
+        self._reported: set[tuple[str, int | None]] = set()
+
+    # ── run ──────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> Stop:
+        """Crawl until there is nothing left, or somebody or something stops it."""
+        self.spider._fetch = self.exchanges.fetch
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._spawn(self._seed())
+                ending = await self.scheduler.run()
+                for task in self._running:
+                    task.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            self.spider._fetch = None
+        return ending
+
+    def stop(self, reason: Stop) -> None:
+        """Start nothing more; what is in flight ends (or is let go, with `now`)."""
+        self.scheduler.events.put_nowait(reason)
+        if not reason.now:
+            later = self._clock.monotonic() + self.config.crawl.drain_timeout
+            at_once = Stop(reason.reason, reason.detail, now=True)
+            self._clock.call_at(later, lambda: self.scheduler.events.put_nowait(at_once))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the engine is not running")
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def _start_worker(self) -> None:
+        """One more worker, if more pages are in flight than there are workers."""
+        if self._workers < self.scheduler.inflight:
+            self._workers += 1
+            self._spawn(self._worker())
+
+    async def _worker(self) -> None:
+        scheduler = self.scheduler
+        while self._workers <= max(self.config.crawl.concurrency, scheduler.inflight):
+            start = await scheduler.due.get()
+            scheduler.events.put_nowait(await self.handle(start))
+        self._workers -= 1
+
+    # ── start ────────────────────────────────────────────────────────────────────────────
+
+    async def _seed(self) -> None:
+        """`setup`, then `start`, pulled no faster than the crawl needs it."""
+        scheduler = self.scheduler
+        pulled = 0
+
+        async def take(given: Any) -> None:
+            nonlocal pulled
+            for request in given if isinstance(given, list | tuple) else [given]:
+                if isinstance(request, str):
+                    request = Request(request)
+                if not isinstance(request, Request):
+                    raise TypeError(f"start() yields requests, not {type(request).__name__}")
+                scheduler.events.put_nowait(Seeds([request], done=False))
+                pulled += 1
+                if pulled % SEED_BATCH == 0:
+                    scheduler.hungry.clear()
+                    await scheduler.hungry.wait()
+
+        where = "setup"
+        try:
+            await self.spider.setup()
+            scheduler.ready = True
+            scheduler.wake()
+            where = "start"
+            if not self._start_done:
+                await drain(self.spider.start(), take)
+            scheduler.events.put_nowait(Seeds([], done=True))
+        except Exception as error:
+            log.debug("%s() raised", where, exc_info=True)
+            self.stop(Stop("broken", f"{where}() raised {_brief(error)}"))
+
+    # ── handle ───────────────────────────────────────────────────────────────────────────
+
+    async def handle(self, start: Start) -> Outcome:
+        """One lease, from its start to its one outcome."""
+        lease, host = start.lease, start.host
+        request = lease.request
+        if start.refused is not None:
+            return await self._fail(lease, host, Dead(start.refused))
+        try:
+            response = await self.exchanges.through(request, Grant(host, start.began))
+        except FetchError as error:
+            return await self._fail(lease, host, self._judge(lease, error))
+        except Exception as error:  # noqa: BLE001 - a middleware is the user's code
+            self._report(error, "middleware", request.url)
+            return await self._fail(lease, host, Dead("callback_error", _brief(error)))
+        accepted = self.exchanges.accepts(request, response.status)
+        if not accepted and throttles(response.status, self.exchanges.retry_after(response)):
+            return Outcome(lease, host, retry.waits("throttled"))
+        try:
+            target = None if accepted else self.exchanges.target(request, response)
+        except FetchError as error:
+            return await self._fail(lease, host, Dead(error.reason, error.detail), response)
+        if target is not None:
+            refusal = self.scheduler.admission.target_refusal(target, lease)
+            if refusal is not None:
+                detail = f"redirected to {urls.redact(target.url)}"
+                return await self._fail(lease, host, Dead(refusal, detail), response)
+            return Outcome(lease, host, Done(), redirect=target)
+        if not accepted and not 200 <= response.status < 300:
+            status = FetchError(f"http_{response.status}", request.url)
+            return await self._fail(lease, host, self._judge(lease, status), response)
+        return await self._deliver(lease, host, response)
+
+    def _judge(self, lease: Lease, error: FetchError, *, asked: Retry | None = None) -> Any:
+        return retry.judge(
+            error.reason,
+            attempt=lease.attempt,
+            policy=self.config.retry,
+            wall_now=self._clock.wall(),
+            jitter=self._random(),
+            repeatable=lease.request.repeatable,
+            sent=error.sent,
+            temporary=error.temporary,
+            detail=error.detail,
+            asked=asked is not None,
+            delay=asked.delay if asked is not None else None,
+        )
+
+    async def _deliver(self, lease: Lease, host: Host, response: Response) -> Outcome:
+        """The page is here: callback, items, chain."""
+        request = lease.request
+        response.memo = self._memo
+        for observer in self._observers:
+            observer.on_response(request, response)
+        visit = self._visit(lease, host, response)
+        try:
+            callback = self._callbacks[request.callback or DEFAULT_CALLBACK]
+            await self._drain(callback.call(response, request.kwargs), visit)
+        except Throttled as error:
+            visit.page.release()
+            return Outcome(lease, host, retry.waits("throttled", error.at))
+        except FetchError as error:
+            visit.page.release()
+            return await self._fail(lease, host, self._judge(lease, error), response)
+        except Retry as signal:
+            visit.page.release()
+            asked = FetchError(signal.reason, request.url)
+            return await self._fail(lease, host, self._judge(lease, asked, asked=signal), response)
+        except ExtractionError as error:
+            visit.page.release()
+            self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
+            return await self._fail(lease, host, Dead(error.reason, error.message), response)
+        except Exception as error:  # noqa: BLE001 - a callback may raise anything
+            visit.page.release()
+            self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
+            return await self._fail(lease, host, Dead("callback_error", _brief(error)), response)
+        visit.counts["pages"] += 1
+        return self._outcome(visit, Done())
+
+    async def _fail(
+        self, lease: Lease, host: Host, verdict: Any, response: Response | None = None
+    ) -> Outcome:
+        """Not this time, or never: and then the errback has a word."""
+        errback = lease.request.options.errback
+        if not isinstance(verdict, Dead) or errback is None:
+            return Outcome(lease, host, verdict)
+        visit = self._visit(lease, host, response)
+        failure = Failure(lease.request, verdict.reason, response, verdict.detail)
+        try:
+            await self._drain(self._callbacks[errback].call(failure, {}), visit)
+        except Exception as error:  # noqa: BLE001 - an errback may raise anything
+            visit.page.release()
+            self._report(error, errback, lease.request.url)
+            return Outcome(lease, host, verdict)
+        return self._outcome(visit, verdict)
+
+    def _visit(self, lease: Lease, host: Host, response: Response | None) -> Visit:
+        page = StagedPage(
+            lease.request, response, spider=self.spider.name, limits=self._page_limits
+        )
+        return Visit(lease, host, page)
+
+    def _outcome(self, visit: Visit, verdict: Any) -> Outcome:
+        page = visit.page
+        page.response = None  # what waits for its commit needs the records, not the body
+        return Outcome(
+            visit.lease,
+            visit.host,
+            verdict,
+            visit.found,
+            page=page if page.items else None,
+            counts=visit.counts,
+        )
+
+    # ── what callbacks give ──────────────────────────────────────────────────────────────
+
+    async def _drain(self, result: Any, visit: Visit) -> None:
+        """Everything a callback gives. An invalid item that is raised ends it, not the page."""
+        try:
+            await drain(result, functools.partial(self._take, visit))
+        except (ItemInvalid, ValidationError) as error:
+            log.warning("%s: the callback ended early: %s", urls.redact(visit.page.url), error)
+            self._chain.reject(error, visit.page)
+
+    async def _take(self, visit: Visit, given: Any) -> None:
+        if given.__class__ is Request:
+            self._request(given, visit)
+        elif isinstance(given, list | tuple):
+            for each in given:
+                await self._take(visit, each)
+        elif isinstance(given, Request):
+            self._request(given, visit)
+        elif given is None or isinstance(given, str | bytes | int | float):
+            raise TypeError(
+                f"the callback yielded {given!r}: yield items, requests or lists of them"
+            )
+        else:
+            await self._item(given, visit)
+
+    def _request(self, request: Request, visit: Visit) -> None:
+        options = request.options
+        for name in (request.callback, options.errback):
+            if name is not None and name not in self._callbacks:
+                raise SpiderError(f"{request!r}: the spider has no method {name!r}")
+        visit.found.append(request)
+
+    async def _item(self, item: Any, visit: Visit) -> None:
+        await self._chain.run(item, visit.page)
+        for observer in self._observers:
+            observer.on_item(item, visit.page)
+
+    def _report(self, error: Exception, where: str, url: str) -> None:
+        """Once per place at full volume; the rest can be counted in the summary."""
+        line = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+        place = (where, line.lineno if line else None)
+        level = logging.DEBUG if place in self._reported else logging.ERROR
+        if len(self._reported) < 1000:
+            self._reported.add(place)
+        log.log(level, "%s failed at %s: %s", where, urls.redact(url), _brief(error))
+        log.debug("traceback", exc_info=error)
+
+    def __repr__(self) -> str:
+        s = self.scheduler
+        waiting = s.gate.waiting_hosts(self._clock.monotonic())
+        return (
+            f"<Engine {self.spider.name}: {s.inflight} busy, {s.pending} queued,"
+            f" {waiting} hosts waiting>"
+        )
+
+
+def _brief(error: BaseException) -> str:
+    """An exception in one line, with the line of the user's code that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}"
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the crawl, out of a task group's wrapping."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,77 @@
+"""What the scheduler hears: outcomes of pages, seeds, finished commits, the wish to stop, time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from scraper.gate import Host
+from scraper.http import Request
+from scraper.pipelines.page import StagedPage
+from scraper.work import Batch, Committed, Lease, Verdict
+
+__all__ = ["WAKE", "Event", "Group", "Outcome", "Seeds", "Stop", "Wake", "Wrote"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one lease: exactly one is reported for each that was started."""
+
+    lease: Lease
+    host: Host
+    verdict: Verdict
+    found: Sequence[Request] = ()
+    redirect: Request | None = None
+    page: StagedPage | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Seeds:
+    """Requests from `start()`. `done`: it is exhausted."""
+
+    requests: list[Request]
+    done: bool
+
+
+@dataclass(slots=True)
+class Group:
+    """What settles together. `opened`: monotonic time of its first page, for the interval."""
+
+    batch: Batch = field(default_factory=Batch)
+    pages: list[StagedPage] = field(default_factory=list)
+    opened: float = 0.0
+    staged: int = 0
+
+    @property
+    def empty(self) -> bool:
+        b = self.batch
+        return not (b.settled or b.seeds or b.sending or b.counts or b.state)
+
+
+@dataclass(slots=True)
+class Wrote:
+    """A group is durable."""
+
+    group: Group
+    committed: Committed
+
+
+@dataclass(slots=True)
+class Stop:
+    """Why the crawl ends: `finished`, `limit`, `failed` (what is done is not to be trusted),
+    `broken` (the spider's own code stopped it) or `stopped` (by a signal); the last two resume."""
+
+    reason: Literal["finished", "limit", "failed", "broken", "stopped"]
+    detail: str = ""
+    now: bool = False
+
+
+class Wake:
+    """Time passed, or the gate changed: look again."""
+
+
+WAKE = Wake()
+Event = Outcome | Seeds | Wrote | Stop | Wake

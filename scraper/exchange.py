@@ -1,0 +1,193 @@
+"""Exchanges: everything that goes over the wire, bracketed at the gate.
+
+A page's fetch comes with its turn already granted; `self.fetch`, robots.txt and what a middleware
+asks for besides wait for theirs. Whoever it is for, each exchange frees its place and teaches
+its host's pace exactly once.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from scraper import redirects, robots, urls
+from scraper.config import Config
+from scraper.errors import FetchError
+from scraper.gate import Host
+from scraper.http import ANY_STATUS, Request, Response
+from scraper.links import Memo
+from scraper.politeness import Exchange, parse_retry_after
+from scraper.protocols import Clock, Downloader, Fetch, Middleware
+from scraper.scheduler import Scheduler
+
+__all__ = ["Exchanges", "Grant"]
+
+log = logging.getLogger("scraper.crawl")
+
+
+@dataclass(slots=True)
+class Grant:
+    """A turn at the gate. `began`: when it was given; None once it is used."""
+
+    host: Host
+    began: float | None
+
+
+class Exchanges:
+    """The engine's way to the web. `fetch` is what spiders know as `self.fetch`."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        config: Config,
+        *,
+        downloader: Downloader,
+        clock: Clock,
+        random: Callable[[], float],
+        middleware: Sequence[Middleware],
+        accept: Collection[int | str],
+        memo: Memo,
+    ) -> None:
+        self._scheduler = scheduler
+        self._gate = scheduler.gate
+        self._wait = config.crawl.fetch_wait
+        self._max_redirects = config.http.max_redirects
+        self._agent = robots.product_token(config.http.user_agent)
+        self._downloader = downloader
+        self._clock = clock
+        self._random = random
+        self._middleware = tuple(middleware)
+        self._accept = frozenset(accept)
+        self._memo = memo
+
+    def accepts(self, request: Request, status: int) -> bool:
+        """Whether the request, or else the spider, wants this status besides 2xx."""
+        accept = request.options.accept or self._accept
+        return bool(accept) and (status in accept or ANY_STATUS in accept)
+
+    def retry_after(self, response: Response) -> float | None:
+        """The seconds of quiet that the answer asks for."""
+        return parse_retry_after(response.headers.get("Retry-After"), self._clock.wall())
+
+    def target(self, request: Request, response: Response) -> Request | None:
+        """Where the answer redirects to. Raises `FetchError` when that cannot be followed."""
+        return redirects.redirect(request, response, max_redirects=self._max_redirects)
+
+    async def fetch(self, request: Request) -> Response:
+        """An exchange now, redirects followed hop by hop under the same rules as everything."""
+        while True:
+            if not urls.is_web(request.url):
+                raise FetchError("url_invalid", urls.redact(request.url))
+            host = self._gate.host(urls.host_key(request.url))
+            began = await self._gate.turn(host, request.url, self._wait)
+            response = await self.through(request, Grant(host, began))
+            response.memo = self._memo
+            if self.accepts(request, response.status):
+                return response
+            target = self.target(request, response)
+            if target is None:
+                return response
+            if not self._scheduler.admission.scope.admits(target.url):
+                raise FetchError("out_of_scope", urls.redact(target.url))
+            request = target
+
+    async def through(self, request: Request, grant: Grant) -> Response:
+        """Middleware, outermost first, around the exchange."""
+        send: Fetch = functools.partial(self._send, grant)
+        for middleware in reversed(self._middleware):
+            send = _wrapped(middleware, send)
+        try:
+            return await send(request)
+        finally:
+            if grant.began is not None:  # a middleware answered by itself
+                self._gate.unused(grant.host)
+
+    async def _send(self, grant: Grant, request: Request) -> Response:
+        host = self._gate.host(urls.host_key(request.url))
+        if grant.began is not None and grant.host is host:
+            began, grant.began = grant.began, None
+        else:  # another host, or a second exchange: it needs a turn of its own
+            began = await self._gate.turn(host, request.url, self._wait)
+        try:
+            response = await self._downloader.fetch(request)
+        except FetchError as error:
+            self._scheduler.tally(requests=1)
+            self._gate.ended(host, Exchange.failed(began, error))
+            raise
+        except BaseException:
+            self._gate.unused(host)
+            raise
+        self._scheduler.tally(requests=1, bytes=len(response.body))
+        self._gate.ended(
+            host,
+            Exchange(
+                began,
+                status=response.status,
+                latency=response.elapsed,
+                retry_after=self.retry_after(response),
+            ),
+        )
+        return response
+
+    # ── robots.txt ───────────────────────────────────────────────────────────────────────
+
+    async def fetch_robots(self, host: Host, began: float) -> None:
+        """robots.txt of one origin, redirects followed; its first exchange is already granted."""
+        outcome: robots.Robots | robots.Unavailable | None = None
+        try:
+            outcome = await self._robots_outcome(host, began)
+        except FetchError as error:  # no turn at the host that it redirects to
+            outcome = robots.Unavailable(error.reason)
+        finally:
+            if outcome is None:
+                host.origin.abandoned()
+        now = self._clock.monotonic()
+        host.origin.settle(
+            now, outcome, jitter=self._random(), max_retry_after=host.policy.max_retry_after
+        )
+        if isinstance(outcome, robots.Robots):
+            host.state.set_crawl_delay(outcome.crawl_delay)
+            for note in outcome.notes:
+                log.warning("%s: %s", host.key, note)
+        else:
+            log.warning("%s: robots.txt: %s; nothing is fetched there", host.key, outcome.reason)
+        self._gate.touch(host, now)
+        self._scheduler.wake()
+
+    async def _robots_outcome(self, host: Host, began: float) -> robots.Robots | robots.Unavailable:
+        url, hops, where = robots.robots_url(host.key), 0, host
+        while True:
+            answer = await self._robots_answer(url, hops, Grant(where, began))
+            if not isinstance(answer, robots.Follow):
+                return answer
+            url, hops = answer.location, hops + 1
+            where = self._gate.host(urls.host_key(url))
+            began = await self._gate.turn(where, url, self._wait, exempt=True)
+
+    async def _robots_answer(
+        self, url: str, hops: int, grant: Grant
+    ) -> robots.Robots | robots.Unavailable | robots.Follow:
+        self._scheduler.tally(robots=1)
+        try:
+            response = await self.through(Request(url), grant)
+        except FetchError as error:
+            return robots.verdict(error, token=self._agent, url=url, hops=hops)
+        return robots.verdict(
+            response.status,
+            response.body,
+            token=self._agent,
+            url=url,
+            location=response.headers.get("Location"),
+            hops=hops,
+            retry_after=self.retry_after(response),
+            max_crawl_delay=grant.host.policy.max_crawl_delay,
+        )
+
+
+def _wrapped(middleware: Middleware, call_next: Fetch) -> Fetch:
+    async def fetch(request: Request) -> Response:
+        return await middleware(request, call_next)
+
+    return fetch

@@ -1,0 +1,437 @@
+"""Gate: the one place that says which host may be asked next, and when.
+
+Every HTTP exchange of a crawl passes here: pages, `self.fetch` in callbacks, robots.txt. The
+rules themselves are pure (`politeness.HostState`, `robots.Origin`); the gate holds one `Host` per
+origin, keeps those that may go in order of time, and starts what may start. It sleeps nowhere: a
+host that must wait is a date in a heap.
+
+Two lines wait at the gate. *Calls* (robots.txt, `self.fetch`) need no worker, because whoever
+asks already is one; *pages* need an idle worker. A host that has not answered yet, or failed
+last, is *unproven*: those share a quarter of the workers, one exchange each, and one that stays
+silent is *parked*: it goes on, but no longer counts as a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import resource
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from scraper.config import Politeness
+from scraper.errors import FetchError, Throttled
+from scraper.politeness import Exchange, HostPolicy, HostState, policy_for
+from scraper.protocols import Clock
+from scraper.robots import Origin
+from scraper.work import HostLease, HostReturn, Lease
+
+__all__ = ["Gate", "Host", "Start"]
+
+PATIENCE = 0.5
+"""Seconds after which a silent exchange with an unproven host is parked."""
+
+GIVE_BACK = 0.5
+"""A host that must rest longer than this (seconds) goes back to the frontier, so that its
+requests do not take the place of others'."""
+
+KEPT_HOSTS = 20_000
+"""Hosts remembered after they were given back: their pace and their robots.txt."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """Somebody awaiting a turn. `exempt`: robots.txt itself, which asks no robots.txt."""
+
+    turn: asyncio.Future[float]
+    url: str
+    exempt: bool
+
+
+class Host:
+    """One origin: its pace, its robots.txt, and who waits for it."""
+
+    __slots__ = (
+        "busy_pages",
+        "calls",
+        "held",
+        "in_calls",
+        "in_pages",
+        "inflight",
+        "key",
+        "leases",
+        "origin",
+        "page_probe",
+        "parked",
+        "policy",
+        "probe",
+        "state",
+        "stocked",
+    )
+
+    def __init__(self, key: str, policy: HostPolicy, state: HostState) -> None:
+        self.key = key
+        self.policy = policy
+        self.state = state
+        self.origin = Origin(policy.robots)
+        self.leases: deque[Lease] = deque()
+        self.calls: deque[Call] = deque()
+        self.inflight = 0  # exchanges
+        self.busy_pages = 0  # leases dispatched and not settled
+        self.held = False  # handed out by the frontier
+        self.in_calls = self.in_pages = False  # stands in that heap
+        self.stocked = 0  # its share of `Gate.stock`
+        self.probe = 0.0  # when the exchange began that will prove it; 0: none
+        self.page_probe = False  # and that exchange holds a worker
+        self.parked = False
+
+    @property
+    def refusal(self) -> str | None:
+        """The reason code with which all of this host's requests end, if it was given up."""
+        return self.state.refusal or self.origin.refusal
+
+    @property
+    def idle(self) -> bool:
+        return not (self.inflight or self.busy_pages or self.calls)
+
+    def __repr__(self) -> str:
+        return f"<Host {self.key}: {self.inflight} in flight, {len(self.leases)} leased>"
+
+
+@dataclass(slots=True)
+class Start:
+    """A page that may start now: its exchange is already counted. `refused`: it may not, ever."""
+
+    host: Host
+    lease: Lease
+    began: float
+    refused: str | None = None
+
+
+class Gate:
+    """Holds every `Host`; the scheduler asks it for pages, exchanges begin and end here."""
+
+    def __init__(
+        self,
+        politeness: Politeness,
+        clock: Clock,
+        *,
+        concurrency: int,
+        fetch_robots: Callable[[Host, float], None],
+        wake: Callable[[], None],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._politeness = politeness
+        self._clock = clock
+        self._fetch_robots = fetch_robots
+        self._wake = wake
+        self._jitter = jitter
+        self._quota = max(1, concurrency // 4)
+        self._max_parked = min(32 * concurrency, _descriptors() // 2)
+        self._hosts: dict[str, Host] = {}
+        self._held: dict[str, Host] = {}
+        self._calls: list[tuple[float, int, Host]] = []
+        self._pages: list[tuple[float, int, Host]] = []
+        self._ticket = itertools.count()
+        self._unproven: deque[Host] = deque()  # may go, but the quarter is used up
+        self._probes: deque[tuple[float, Host]] = deque()
+        self._probing = 0
+        self.parked = 0
+        self.parked_pages = 0
+        self.leased = 0  # leases waiting here, undispatched
+        self.stock = 0  # those of them whose hosts are proven: what workers can count on
+
+    # ── hosts ────────────────────────────────────────────────────────────────────────────
+
+    def host(self, key: str, saved: bytes | None = None) -> Host:
+        """The host of that key, made (from its *saved* state) when it is not known yet."""
+        host = self._hosts.get(key)
+        if host is None:
+            policy = policy_for(key, self._politeness)
+            now, wall = self._clock.monotonic(), self._clock.wall()
+            host = Host(key, policy, HostState.load(saved, policy, now, wall))
+            if len(self._hosts) >= KEPT_HOSTS:
+                self._forget()
+            self._hosts[key] = host
+        return host
+
+    def _forget(self) -> None:
+        idle = [key for key, host in self._hosts.items() if host.idle and not host.held]
+        for key in idle[: max(len(idle) // 2, 1)]:
+            del self._hosts[key]
+
+    def waiting_hosts(self, now: float) -> int:
+        """How many held hosts have work and must rest: for people to read."""
+        return sum(
+            1
+            for host in self._held.values()
+            if host.leases and not host.inflight and (host.state.ready_at(now) or 0) > now
+        )
+
+    def grant(self, leases: list[HostLease]) -> None:
+        """Take in what the frontier handed out."""
+        now = self._clock.monotonic()
+        for granted in leases:
+            host = self.host(granted.host, granted.state)
+            host.held = True
+            self._held[host.key] = host
+            host.leases.extend(granted.requests)
+            self.leased += len(granted.requests)
+            self.touch(host, now)
+
+    def put_back(self, host: Host, lease: Lease) -> None:
+        """A page that `next_page` gave and that was not started after all: first in line again."""
+        host.busy_pages -= 1
+        host.leases.appendleft(lease)
+        self.leased += 1
+        self.touch(host, self._clock.monotonic())
+
+    def withdraw(self, ids: set[int]) -> Iterator[Lease]:
+        """Take those leases out of the lines."""
+        for host in self._held.values():
+            for lease in [lease for lease in host.leases if lease.id in ids]:
+                host.leases.remove(lease)
+                self.leased -= 1
+                yield lease
+
+    def low(self) -> list[str]:
+        """Held hosts that could use more requests than they have here."""
+        return [
+            key
+            for key, host in self._held.items()
+            if len(host.leases) < 2 * host.policy.per_host and host.refusal is None
+        ]
+
+    def give_back(self, *, everything: bool = False) -> Iterator[HostReturn]:
+        """Hosts to return: those without work, and those that must rest for long."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        for host in list(self._held.values()):
+            if not host.idle and not everything:
+                continue
+            wait = self._wait(host, now)
+            if everything or not host.leases or (wait > GIVE_BACK and host.refusal is None):
+                del self._held[host.key]
+                host.held = False
+                self.leased -= len(host.leases)
+                host.leases.clear()
+                self._count(host)
+                due = wall + wait if math.isfinite(wait) and wait > 0 else 0.0
+                yield HostReturn(host.key, host.state.save(now, wall), due)
+
+    def _wait(self, host: Host, now: float) -> float:
+        ready = host.state.ready_at(now)
+        return max((now if ready is None else ready) - now, host.origin.wait(now), 0.0)
+
+    def _count(self, host: Host) -> None:
+        stocked = len(host.leases) if host.state.proven and not host.parked else 0
+        self.stock += stocked - host.stocked
+        host.stocked = stocked
+
+    # ── who is next ──────────────────────────────────────────────────────────────────────
+
+    def touch(self, host: Host, now: float) -> None:
+        """Something about *host* changed: put it in line, if it has anything to do."""
+        self._count(host)
+        if host.refusal is not None:
+            self._refuse_calls(host, FetchError(host.refusal, host.key))
+            if host.leases:
+                self._line_up(host, now, pages=True)
+            return
+        ready = host.state.ready_at(now)
+        if ready is None or not (host.calls or host.leases):
+            return  # the end of an exchange, or new work, will touch it again
+        if host.calls and host.calls[0].exempt:
+            self._line_up(host, ready)
+        elif host.origin.needs_fetch(now):
+            if not host.origin.fetching:
+                self._line_up(host, max(ready, now + host.origin.wait(now)))
+        elif host.calls:
+            self._line_up(host, ready)
+        if host.leases and not host.origin.needs_fetch(now):
+            self._line_up(host, ready, pages=True)
+
+    def _line_up(self, host: Host, when: float, *, pages: bool = False) -> None:
+        if pages:
+            if not host.in_pages:
+                host.in_pages = True
+                heapq.heappush(self._pages, (when, next(self._ticket), host))
+        elif not host.in_calls:
+            host.in_calls = True
+            heapq.heappush(self._calls, (when, next(self._ticket), host))
+
+    def serve_calls(self, now: float) -> None:
+        """Start every call (robots.txt, `self.fetch`) that may start now."""
+        while self._calls and self._calls[0][0] <= now:
+            _, _, host = heapq.heappop(self._calls)
+            host.in_calls = False
+            if self._may_start(host, now):
+                self._serve_call(host, now)
+                self.touch(host, now)
+
+    def _serve_call(self, host: Host, now: float) -> None:
+        exempt = bool(host.calls) and host.calls[0].exempt
+        if not exempt and host.origin.needs_fetch(now):
+            if not host.origin.fetching and (host.calls or host.leases):
+                host.origin.fetching = True
+                self._start(host, now)
+                self._fetch_robots(host, now)
+            return
+        while host.calls:
+            call = host.calls.popleft()
+            if call.turn.done():
+                continue  # it gave up waiting
+            if not call.exempt and not host.origin.allowed(call.url):
+                call.turn.set_exception(FetchError("robots_denied", call.url))
+                continue
+            self._start(host, now)
+            call.turn.set_result(now)
+            return
+
+    def next_page(self, now: float) -> Start | None:
+        """The next page that may start now, counted as started; None when there is none."""
+        while self._pages and self._pages[0][0] <= now:
+            _, _, host = heapq.heappop(self._pages)
+            host.in_pages = False
+            if not host.leases:
+                continue
+            refused = host.refusal
+            if refused is None:
+                if host.origin.needs_fetch(now):
+                    self.touch(host, now)
+                    continue
+                if not self._may_start(host, now, pages=True):
+                    continue
+                lease = host.leases[0]
+                if not host.origin.allowed(lease.request.url):
+                    refused = "robots_denied"
+            lease = host.leases.popleft()
+            self.leased -= 1
+            host.busy_pages += 1
+            if refused is None:
+                self._start(host, now, page=True)
+            self.touch(host, now)
+            return Start(host, lease, now, refused)
+        return None
+
+    def _may_start(self, host: Host, now: float, *, pages: bool = False) -> bool:
+        """Whether the host may go this instant; if not, it is put where it will be found again."""
+        if host.refusal is not None:
+            self.touch(host, now)
+            return False
+        ready = host.state.ready_at(now)
+        if ready is None:
+            return False
+        if ready > now:
+            self._line_up(host, ready, pages=pages)
+            return False
+        if not host.state.proven and self._probing >= self._quota:
+            self._unproven.append(host)
+            return False
+        return True
+
+    def _start(self, host: Host, now: float, *, page: bool = False) -> None:
+        host.inflight += 1
+        if not host.state.proven:
+            host.probe = now
+            host.page_probe = page
+            self._probing += 1
+            self._probes.append((now, host))
+        host.state.started(now)
+
+    # ── exchanges ────────────────────────────────────────────────────────────────────────
+
+    async def turn(self, host: Host, url: str, patience: float, *, exempt: bool = False) -> float:
+        """Wait until an exchange with *host* may start; return when, it is counted as started.
+
+        Raises `Throttled` after *patience* seconds, `FetchError` when the host was given up or
+        its robots.txt forbids *url*.
+        """
+        if host.refusal is not None:
+            raise FetchError(host.refusal, url)
+        turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        host.calls.append(Call(turn, url, exempt))
+        now = self._clock.monotonic()
+        self.touch(host, now)
+        self._wake()
+        timer = self._clock.call_at(now + patience, lambda: self._too_late(host, turn, url))
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.unused(host)
+            raise
+        finally:
+            timer.cancel()
+
+    def _too_late(self, host: Host, turn: asyncio.Future[float], url: str) -> None:
+        if not turn.done():
+            now = self._clock.monotonic()
+            at = self._clock.wall() + self._wait(host, now)
+            turn.set_exception(Throttled(at, url, f"{host.key} must rest"))
+
+    def _refuse_calls(self, host: Host, error: FetchError) -> None:
+        while host.calls:
+            call = host.calls.popleft()
+            if not call.turn.done():
+                call.turn.set_exception(FetchError(error.reason, call.url))
+
+    def ended(self, host: Host, exchange: Exchange) -> None:
+        """An exchange is over: free its place and let the host's pace learn from it."""
+        now = self._clock.monotonic()
+        host.state.ended(now, exchange, self._jitter())
+        self._free(host, now)
+
+    def unused(self, host: Host) -> None:
+        """A start was counted and no exchange came of it."""
+        now = self._clock.monotonic()
+        host.state.unused(now)
+        self._free(host, now)
+
+    def _free(self, host: Host, now: float) -> None:
+        host.inflight -= 1
+        if host.probe:
+            host.probe = 0.0
+            if host.parked:
+                host.parked = False
+                self.parked -= 1
+                self.parked_pages -= host.page_probe
+            else:
+                self._probing -= 1
+        self._admit_unproven(now)
+        self.touch(host, now)
+        self._wake()
+
+    def _admit_unproven(self, now: float) -> None:
+        for _ in range(min(self._quota - self._probing, len(self._unproven))):
+            self.touch(self._unproven.popleft(), now)
+
+    def park(self, now: float) -> None:
+        """Let exchanges that have been silent for `PATIENCE` go on without counting."""
+        while self._probes and self._probes[0][0] + PATIENCE <= now:
+            began, host = self._probes.popleft()
+            if host.probe == began and not host.parked and self.parked < self._max_parked:
+                host.parked = True
+                self.parked += 1
+                self.parked_pages += host.page_probe
+                self._probing -= 1
+                self._count(host)
+        self._admit_unproven(now)
+
+    def next_time(self, *, room: bool) -> float:
+        """When the gate has something to do without being touched (monotonic; inf: never)."""
+        times = [math.inf]
+        if self._calls:
+            times.append(self._calls[0][0])
+        if self._pages and room:
+            times.append(self._pages[0][0])
+        if self._probes:
+            times.append(self._probes[0][0] + PATIENCE)
+        return min(times)
+
+
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 65_536 if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,444 @@
+"""Scheduler: owns all state of a crawl, and settles every unit of work in one place.
+
+All mutable state of a crawl lives here: the open group, the counts, the gate with its hosts, what
+is in flight. Events come in through one queue; due pages go out through another. One coroutine
+reads the first and fills the second, so nothing here needs a lock. Commits run beside it, one at a
+time, and report back as an event like everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from scraper import urls
+from scraper.admission import Admission
+from scraper.config import Config
+from scraper.errors import reason as reason_of
+from scraper.events import WAKE, Event, Group, Outcome, Seeds, Stop, Wake, Wrote
+from scraper.gate import Gate, Host, Start
+from scraper.pipelines.page import StagedPage, group_records
+from scraper.protocols import Clock, Downloader, Frontier, Observer, Sink, Timer
+from scraper.report import Snapshot, failures
+from scraper.work import Again, Batch, Dead, Done, Found, Lease, Settled, Want
+
+__all__ = ["Scheduler"]
+
+log = logging.getLogger("scraper.crawl")
+
+TOLD_PER_REASON = 5
+"""Failed pages that are told one by one; `scrape failures` lists them all."""
+
+MAX_STAGED = 64 * 1024 * 1024
+"""Staged bytes beyond which nothing new is started until a commit has written them."""
+
+SEED_BATCH = 500
+SEEDS_AHEAD = 1000
+"""`start()` is pulled by batches, while fewer requests than this are pending."""
+
+
+class Scheduler:
+    """The coroutine in the middle. `run` returns why the crawl ended."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        frontier: Frontier,
+        sinks: Sequence[Sink],
+        admission: Admission,
+        downloader: Downloader,
+        clock: Clock,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        start_worker: Callable[[], None],
+        fetch_robots: Callable[[Host, float], None],
+        observers: Sequence[Observer] = (),
+        probe: Callable[[str], None] | None = None,
+        jitter: Callable[[], float],
+    ) -> None:
+        self.limits = config.crawl
+        self.due: asyncio.Queue[Start] = asyncio.Queue()  # bounded by `_has_room`
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.hungry = asyncio.Event()
+        self.counts: Counter[str] = Counter()
+        self.pending = 0
+        self.inflight = 0
+        self.ready = False  # `setup` is through: pages may go
+        self.seeded = False  # `start()` is exhausted
+        self.ending: Stop | None = None
+        self.aborted = False  # do not wait for what is in flight
+        self.admission = admission
+        self.gate = Gate(
+            config.politeness,
+            clock,
+            concurrency=self.limits.concurrency,
+            fetch_robots=fetch_robots,
+            wake=self.wake,
+            jitter=jitter,
+        )
+        self._frontier = frontier
+        self._sinks = sinks
+        self._downloader = downloader
+        self._clock = clock
+        self._spawn = spawn
+        self._start_worker = start_worker
+        self._observers = observers
+        self._probe = probe
+        self._group = Group()
+        self._writing: Group | None = None
+        self._sending: dict[int, tuple[Host, Lease]] = {}  # waiting to be marked as sent
+        self._marked: set[int] = set()
+        self._solo: Lease | None = None
+        self._carried: Counter[str] = Counter()  # counts that alone are worth no commit
+        self._barren = False  # the frontier had nothing to give, and nothing changed since
+        self._timer: Timer | None = None
+        self._wakes = 0
+        self._began = self._counted = clock.monotonic()
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> Stop:
+        """Drive the crawl to its end."""
+        self.wake()
+        while True:
+            self._take(await self.events.get())
+            while not self.events.empty():
+                self._take(self.events.get_nowait())
+            now = self._clock.monotonic()
+            self._check_limits(now)
+            self._dispatch(now)
+            self._maybe_commit(now)
+            if self._ended():
+                return self.ending or Stop("finished")
+            self._arm(now)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Outcome():
+                self._settle(event)
+            case Seeds():
+                self._seed(event)
+            case Wrote():
+                self._wrote(event)
+            case Stop():
+                self.stop(event)
+            case Wake():
+                self._wakes -= 1
+                self._barren = False
+
+    def wake(self) -> None:
+        """Make the loop look again; cheap to call often."""
+        if not self._wakes:
+            self._wakes += 1
+            self.events.put_nowait(WAKE)
+
+    def stop(self, stop: Stop) -> None:
+        """Start nothing more. The first reason is the one that counts."""
+        if self.ending is None:
+            self.ending = stop
+        self.aborted = self.aborted or stop.now
+
+    def tally(self, **increments: int) -> None:
+        """Count what happens outside of any page's outcome."""
+        self.counts.update(increments)
+        self._carried.update(increments)
+
+    def _ended(self) -> bool:
+        if self._writing is not None or not self._group.empty:
+            return False
+        if self.ending is not None:
+            return self.inflight == 0 or self.ending.reason == "limit" or self.aborted
+        return (
+            self.seeded
+            and self.ready
+            and not self.inflight
+            and not self._sending
+            and self._frontier.next_due() is None
+        )
+
+    def _arm(self, now: float) -> None:
+        """One timer, for whatever comes first."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        when = self.gate.next_time(room=self._has_room())
+        if not self._group.empty and self._writing is None:
+            when = min(when, self._group.opened + self.limits.group_interval)
+        if self.ending is None:
+            due = self._frontier.next_due()
+            if due is not None and math.isfinite(due) and self.gate.stock <= self._low_water:
+                soonest = self.limits.group_interval if self._barren else 0.01
+                when = min(when, now + max(due - self._clock.wall(), soonest))
+            if self.limits.max_duration:
+                when = min(when, now + self.limits.max_duration - self.elapsed)
+        if math.isfinite(when):
+            self._timer = self._clock.call_at(max(when, now), self.wake)
+
+    # ── dispatch ─────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _target(self) -> int:
+        return 2 * self.limits.group_pages
+
+    @property
+    def _low_water(self) -> int:
+        return self._target // 4
+
+    @property
+    def _uncommitted(self) -> int:
+        writing = len(self._writing.batch.settled) if self._writing else 0
+        return len(self._group.batch.settled) + writing
+
+    def _has_room(self) -> bool:
+        limits = self.limits
+        if self.ending is not None or not self.ready:
+            return False
+        if self._solo is not None and self.inflight:
+            return False
+        if self.inflight - self.gate.parked_pages >= limits.concurrency:
+            return False
+        if self.inflight + self._uncommitted >= limits.concurrency + limits.group_pages:
+            return False
+        if limits.max_pages and self.counts["pages"] + self.inflight >= limits.max_pages:
+            return False
+        return self._group.staged < MAX_STAGED
+
+    def _dispatch(self, now: float) -> None:
+        self.gate.park(now)
+        if self.ending is None:
+            self.gate.serve_calls(now)
+        while self._has_room():
+            start = self.gate.next_page(now)
+            if start is None:
+                return
+            lease = start.lease
+            if start.refused is not None and lease.request.errback is None:
+                self.inflight += 1
+                self._settle(Outcome(lease, start.host, Dead(start.refused)))
+            elif start.refused is None and self._must_mark(lease):
+                self._mark(start)
+            else:
+                self.inflight += 1
+                self.due.put_nowait(start)
+                self._start_worker()
+
+    def _must_mark(self, lease: Lease) -> bool:
+        return not lease.request.repeatable and lease.id not in self._marked
+
+    def _mark(self, start: Start) -> None:
+        """What may not repeat is not sent before the ledger says that it was."""
+        self.gate.unused(start.host)
+        self._open_group()
+        self._group.batch.sending.append(start.lease.id)
+        self._sending[start.lease.id] = (start.host, start.lease)
+
+    # ── settle ───────────────────────────────────────────────────────────────────────────
+
+    def _settle(self, outcome: Outcome) -> None:
+        """The one place where a unit of work ends."""
+        lease, verdict = outcome.lease, outcome.verdict
+        outcome.host.busy_pages -= 1
+        self.inflight -= 1
+        if self._solo is lease:
+            self._solo = None
+        self._marked.discard(lease.id)
+        if self.ending is not None and self.ending.reason == "limit":
+            return  # what comes after the cut does not exist; its lease is simply given back
+        group = self._open_group()
+        counts = outcome.counts
+        found: list[Found] = []
+        match verdict:
+            case Done():
+                found = self.admission.links(outcome.found, lease, counts)
+                if outcome.redirect is not None:
+                    found.append(self.admission.redirect(outcome.redirect, lease))
+                    counts["redirects"] += 1
+            case Dead():
+                counts[f"reason:{verdict.reason}"] += 1
+                found = self.admission.links(outcome.found, lease, counts)
+                self._report_dead(lease, verdict)
+            case Again():
+                counts["retries" if verdict.charged else "postponed"] += 1
+        if outcome.page is not None:
+            self._keep(outcome.page, counts)
+        group.batch.settled.append(Settled(lease, verdict, found))
+        group.batch.counts.update(counts)
+        self.counts.update(counts)
+        self._barren = False
+
+    def _keep(self, page: StagedPage, counts: Counter[str]) -> None:
+        if self.limits.max_items:
+            page.cut(max(self.limits.max_items - self.counts["items"], 0))
+        for item in page.items:
+            counts.update(item.counted)
+        self._group.pages.append(page)
+        self._group.staged += page.staged
+
+    def _report_dead(self, lease: Lease, verdict: Dead) -> None:
+        if reason_of(verdict.reason).kind == "failure":
+            told = self.counts[f"reason:{verdict.reason}"] < TOLD_PER_REASON
+            level = logging.INFO if told else logging.DEBUG
+            url = urls.redact(lease.request.url)
+            log.log(level, "%s: %s %s", verdict.reason, url, verdict.detail)
+
+    def _open_group(self) -> Group:
+        if self._group.empty:
+            self._group.opened = self._clock.monotonic()
+        return self._group
+
+    def _seed(self, seeds: Seeds) -> None:
+        group = self._open_group()
+        group.batch.seeds += self.admission.seeds(seeds.requests, group.batch.counts)
+        if seeds.done:
+            self.seeded = True
+            group.batch.state["start"] = b"done"
+        self._barren = False
+
+    def _check_limits(self, now: float) -> None:
+        limits = self.limits
+        if self.ending is not None:
+            return
+        if limits.max_items and self.counts["items"] >= limits.max_items:
+            self.stop(Stop("limit", f"crawl.max_items = {limits.max_items}"))
+        elif limits.max_pages and self.counts["pages"] >= limits.max_pages:
+            self.stop(Stop("limit", f"crawl.max_pages = {limits.max_pages}"))
+        elif limits.max_duration and self.elapsed >= limits.max_duration:
+            self.stop(Stop("limit", f"crawl.max_duration = {limits.max_duration:g}"))
+        elif limits.max_errors and self.errors >= limits.max_errors:
+            self.stop(Stop("failed", f"crawl.max_errors = {limits.max_errors} was reached"))
+
+    def snapshot(self) -> Snapshot:
+        """How far the crawl is, for observers."""
+        return Snapshot(
+            pages=self.counts["pages"],
+            items=self.counts["items"],
+            failed=failures(self.counts),
+            queued=self.pending,
+            busy=self.inflight,
+            waiting=self.gate.waiting_hosts(self._clock.monotonic()),
+            elapsed=self.elapsed,
+        )
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds this crawl has run, earlier processes included."""
+        return self.counts["elapsed_ms"] / 1000 + self._clock.monotonic() - self._counted
+
+    @property
+    def errors(self) -> int:
+        """Requests that failed, and items that a stage failed."""
+        return failures(self.counts) + self.counts["reason:stage_error"]
+
+    # ── commit ───────────────────────────────────────────────────────────────────────────
+
+    def _maybe_commit(self, now: float) -> None:
+        if self._writing is not None:
+            return
+        starved = self._starved()
+        if not self._group.empty:
+            group = self._group
+            full = len(group.batch.settled) * 2 >= self.limits.group_pages
+            old = now - group.opened >= self.limits.group_interval
+            urgent = bool(group.batch.sending) or group.staged >= MAX_STAGED // 4
+            if not (full or old or urgent or starved or self.ending or not self.inflight):
+                return
+        elif not starved:
+            return
+        self._commit(now)
+
+    def _starved(self) -> bool:
+        """Workers are idle, nothing is here for them, and a commit would bring more."""
+        if self.ending is not None or not self.ready or self._solo is not None or self._barren:
+            return False
+        if self.gate.stock > self._low_water:
+            return False
+        if self._group.batch.seeds or any(s.found for s in self._group.batch.settled):
+            return self.gate.stock == 0 and self._has_room()
+        due = self._frontier.next_due()
+        if due is None or due > self._clock.wall():
+            return due is not None and not self.inflight and not self.gate.stock and due == math.inf
+        return True
+
+    def _commit(self, now: float) -> None:
+        group, self._group = self._group, Group()
+        batch = group.batch
+        batch.returned += self.gate.give_back()
+        if self.ending is None and self.ready and self._solo is None:
+            room = min(self._target - self.gate.stock, 5 * self._target - self.gate.leased)
+            if room > 0:
+                alone = not (self.inflight or self.gate.leased or self._sending)
+                batch.want = Want(room, self.gate.low(), alone)
+        self._complete(batch, now)
+        self._writing = group
+        self._spawn(self._write(group))
+
+    def _complete(self, batch: Batch, now: float) -> None:
+        """Add what every transaction carries: cookies, scope, time spent."""
+        if (cookies := self._downloader.cookies()) is not None:
+            batch.state["cookies"] = cookies
+        batch.state.update(self.admission.changed())
+        spent = int((now - self._counted) * 1000)
+        self._counted += spent / 1000
+        self.counts["elapsed_ms"] += spent
+        self._carried["elapsed_ms"] += spent
+        batch.counts.update(self._carried)
+        self._carried.clear()
+
+    def last_batch(self) -> Batch:
+        """After `run`: gives every host back with its pace, and what was marked but never sent."""
+        batch = Batch()
+        for lease in self.gate.withdraw(self._marked):
+            batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=False)))
+        batch.returned += self.gate.give_back(everything=True)
+        self._complete(batch, self._clock.monotonic())
+        return batch
+
+    async def _write(self, group: Group) -> None:
+        """Outputs first, then the ledger that says how far they are valid."""
+        batch = group.batch
+        staged = group_records(group.pages)
+        for sink, records in staged.items():
+            batch.positions[sink.key] = await sink.write(records)
+        self._reach("write")
+        self._reach("commit-before")
+        committed = await self._frontier.commit(batch)
+        self._reach("commit-after")
+        if committed.leases:
+            self._reach("lease")
+        for sink, records in staged.items():
+            if (hook := getattr(sink, "committed", None)) is not None:
+                await hook(records)
+        for page in group.pages:
+            page.release()
+        self.events.put_nowait(Wrote(group, committed))
+
+    def _reach(self, point: str) -> None:
+        if self._probe is not None:
+            self._probe(point)
+
+    def _wrote(self, wrote: Wrote) -> None:
+        batch, committed = wrote.group.batch, wrote.committed
+        self._writing = None
+        self.pending = committed.pending
+        self.counts["duplicates"] += committed.duplicates
+        self._carried["duplicates"] += committed.duplicates
+        self.counts["reason:redirect_duplicate"] += len(committed.redirect_duplicates)
+        if batch.want is not None and not committed.leases:
+            self._barren = True
+        for lease_id in batch.sending:
+            host, lease = self._sending.pop(lease_id)
+            self._marked.add(lease_id)
+            self.gate.put_back(host, lease)
+        for granted in committed.leases:
+            for lease in granted.requests:
+                if lease.alone:
+                    self._solo = lease
+        self.gate.grant(committed.leases)
+        if self.pending < SEEDS_AHEAD and not self.seeded:
+            self.hungry.set()
+        for observer in self._observers:
+            observer.on_commit(batch, committed)

@@ -1,0 +1,108 @@
+"""Spider arguments: found, validated, refused with a way out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+import pytest
+
+from scraper.errors import FetchError, SpiderError
+from scraper.http import Request
+from scraper.spider import Spider, stored_arguments, validate_arguments
+
+
+class Opaque:
+    """A type that pydantic has no schema for."""
+
+
+class Books(Spider):
+    name = "books"
+    start_urls = ["https://example.com/"]
+    category: str = ""
+    pages: list[int] = []
+    depth: int | None = None
+    retries: ClassVar[int] = 3
+    _private: int = 0
+
+
+class Needy(Spider):
+    name = "needy"
+    site: str
+    deep: bool = False
+
+
+def test_annotated_attributes_are_arguments_and_nothing_else_is() -> None:
+    assert validate_arguments(Books, {}) == {"category": "", "pages": [], "depth": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"category": "travel"}, {"category": "travel"}),
+        ({"depth": "4"}, {"depth": 4}),
+        ({"pages": "[1, 2]"}, {"pages": [1, 2]}),
+        ({"pages": [3]}, {"pages": [3]}),
+    ],
+)
+def test_text_from_the_command_line_is_read_by_the_type(
+    given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    spider = Books(**given)
+    for name, value in expected.items():
+        assert getattr(spider, name) == value
+
+
+def test_a_default_list_is_not_shared_between_spiders() -> None:
+    first, second = Books(), Books()
+    first.pages.append(1)
+    assert second.pages == []
+
+
+def test_an_unknown_argument_names_the_nearest() -> None:
+    with pytest.raises(SpiderError) as caught:
+        Books(categry="x")
+    assert "categry" in str(caught.value)
+    assert "Did you mean category?" in caught.value.hint
+
+
+def test_a_missing_argument_says_how_to_give_it() -> None:
+    with pytest.raises(SpiderError) as caught:
+        Needy()
+    assert caught.value.hint == "Add -a site=VALUE."
+
+
+def test_a_wrong_value_is_named_with_its_argument() -> None:
+    with pytest.raises(SpiderError, match=r"depth='deep'"):
+        Books(depth="deep")
+
+
+def test_a_type_without_a_schema_suggests_classvar() -> None:
+    class Odd(Spider):
+        name = "odd"
+        thing: Opaque
+
+    # The class is local, so its annotation has to be resolvable where it stands.
+    Odd.__annotations__ = {"thing": Opaque}
+    with pytest.raises(SpiderError) as caught:
+        Odd()
+    assert "thing: ClassVar[Opaque]" in caught.value.hint
+
+
+def test_arguments_are_stored_as_json_values() -> None:
+    assert stored_arguments(Needy(site="http://x/", deep="true")) == {
+        "site": "http://x/",
+        "deep": True,
+    }
+
+
+def test_the_default_start_yields_the_start_urls() -> None:
+    async def collect() -> list[Request]:
+        return [request async for request in Books().start()]
+
+    assert asyncio.run(collect()) == [Request("https://example.com/")]
+
+
+def test_fetch_outside_of_a_crawl_says_so() -> None:
+    with pytest.raises(FetchError, match="only while the crawl runs"):
+        asyncio.run(Books().fetch("https://example.com/"))
