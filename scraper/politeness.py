@@ -219,6 +219,8 @@ class HostState:
         "_cut_at",
         "_failed_last",
         "_latency",
+        "_lost_at",
+        "_paused_at",
         "_pauses",
         "_refusal",
         "_started_at",
@@ -235,7 +237,10 @@ class HostState:
         self.quiet_until = -math.inf
         self._crawl_delay = 0.0
         self._started_at = -math.inf  # the last start
-        self._cut_at = -math.inf  # the last pause or cut: what started before says nothing new
+        # What started before one of these tells of the same event again:
+        self._paused_at = -math.inf  # the last pause began
+        self._cut_at = -math.inf  # the window was cut
+        self._lost_at = -math.inf  # the host could not be reached
         self._crowded_until = -math.inf  # since then, no two exchanges ran at once
         self._window = 1.0
         self._baseline = 0.0  # latency of exchanges that ran alone; 0: none measured
@@ -300,8 +305,9 @@ class HostState:
         What started before the last pause began tells of the same event again: it changes nothing.
         """
         alone = self._left(now) and exchange.started_at >= self._crowded_until
-        if exchange.started_at <= self._cut_at:
-            self._settle_late(exchange)
+        if exchange.started_at <= self._paused_at:
+            if exchange.kind != "unreached":
+                self._unreached = 0  # a connection stood: that much is news
         elif exchange.kind == "answered":
             self._answer(now, exchange, alone, jitter)
         else:
@@ -322,60 +328,60 @@ class HostState:
             self._crowded_until = now
         return True
 
-    def _settle_late(self, exchange: Exchange) -> None:
-        if exchange.kind != "unreached":
-            self._unreached = 0  # a connection stood: that much is news
-
     def _answer(self, now: float, exchange: Exchange, alone: bool, jitter: float) -> None:
         self._answered = True
         self._failed_last = False
         self._unreached = 0
         status = exchange.status
         if throttles(status, exchange.retry_after):
-            self._pause(now, exchange.retry_after, jitter)
+            self._pause(now, exchange, jitter)
         elif status == 503:
-            self._cut(now)
+            self._cut(now, exchange)
         elif status < 500 and status not in (408, 425):
             self._pauses = 0
-            self._learn(now, exchange.latency, alone)
+            self._learn(now, exchange, alone)
+
+    def _pause(self, now: float, exchange: Exchange, jitter: float) -> None:
+        self._cut(now, exchange)
+        self._paused_at = now
+        self._pauses += 1
+        if self._pauses >= self.policy.max_pauses:
+            self._refusal = "throttled"
+        asked = min(exchange.retry_after or 0.0, self.policy.max_retry_after)
+        self._rest(now, max(asked, FLOOR) if asked > 0 else _backoff(self._pauses, jitter, CEILING))
 
     def _failure(self, now: float, exchange: Exchange, jitter: float) -> None:
         self._failed_last = True
-        self._cut(now)
+        self._cut(now, exchange)
         if exchange.kind == "broken":
             self._unreached = 0
-            return
-        self._unreached += 1
-        if self._unreached >= MAX_UNREACHED:
-            self._refusal = exchange.reason
-        elif self._answered:  # it was there: perhaps it restarts, so its pages should not pay
-            self._rest(now, _backoff(self._unreached, jitter, RETURN_CEILING))
-
-    def _pause(self, now: float, retry_after: float | None, jitter: float) -> None:
-        self._pauses += 1
-        self._cut(now)
-        if self._pauses >= self.policy.max_pauses:
-            self._refusal = "throttled"
-        asked = min(retry_after or 0.0, self.policy.max_retry_after)
-        self._rest(now, max(asked, FLOOR) if asked > 0 else _backoff(self._pauses, jitter, CEILING))
+        elif exchange.started_at > self._lost_at:
+            self._lost_at = now
+            self._unreached += 1
+            if self._unreached >= MAX_UNREACHED:
+                self._refusal = exchange.reason
+            elif self._answered:  # it was there: if it restarts, its pages should not pay
+                self._rest(now, _backoff(self._unreached, jitter, RETURN_CEILING))
 
     def _rest(self, now: float, seconds: float) -> None:
         self.quiet_until = max(self.quiet_until, now + seconds)
 
-    def _cut(self, now: float) -> None:
-        self._cut_at = now
-        self._window = max(self._window / 2, 1.0)
-        self._latency = 0.0  # measured anew at the new window
+    def _cut(self, now: float, exchange: Exchange) -> None:
+        if exchange.started_at > self._cut_at:
+            self._cut_at = now
+            self._window = max(self._window / 2, 1.0)
+            self._latency = 0.0  # measured anew at the new window
 
-    def _learn(self, now: float, latency: float, alone: bool) -> None:
+    def _learn(self, now: float, exchange: Exchange, alone: bool) -> None:
         """Additive increase while latency stays near what it is without load."""
-        if not latency >= 0.0:  # nan included
+        latency = exchange.latency
+        if exchange.started_at <= self._cut_at or not latency >= 0.0:  # nan included
             return
         self._latency = _smooth(self._latency, latency)
         if alone or latency < self._baseline or not self._baseline:
             self._baseline = _smooth(self._baseline, latency)
-        if self._latency > RISEN * self._baseline + SLACK and self._window > 1.0:
-            self._cut(now)
+        if self._latency > RISEN * self._baseline + SLACK:
+            self._cut(now, exchange)
         elif self._latency <= FLAT * self._baseline + SLACK:
             self._window = min(self._window + 1.0 / self._window, float(self.policy.per_host))
 

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from protego import Protego
 
@@ -45,6 +46,9 @@ MAX_TRIES = 5
 
 MAX_SITEMAPS = 1000
 
+MAX_PATTERNS = 2000
+"""Rules with wildcards that are matched as such: each costs a search through every URL."""
+
 
 def robots_url(host_key: str) -> str:
     """Where an origin's robots.txt lies. *host_key*: `urls.host_key`."""
@@ -69,27 +73,35 @@ def _name(value: str) -> str:
 
 # Reading ----------------------------------------------------------------------------------------
 
+_FIELDS = {
+    "user-agent": "agent",
+    "disallow": "deny",
+    "allow": "allow",
+    "crawl-delay": "delay",
+    "sitemap": "sitemap",
+    "request-rate": "other",
+    "visit-time": "other",
+}
 # Common misspellings are understood, as other readers of these files do.
-_LINE = re.compile(
-    r"""\s*(?:
+_MISSPELT = re.compile(
+    r"""(?:
         (?P<agent>user[\s_-]?agents?)
       | (?P<deny>d(?:is|iss|ia|as|sa|si)s?al+[oa]w)
       | (?P<allow>all?ow)
       | (?P<delay>crawl[\s_-]?delay)
       | (?P<sitemap>site[\s_-]?maps?)
       | (?P<other>request[\s_-]?rate|visit[\s_-]?time)
-    )(?:\s*:|\s)\s*(?P<value>.*?)\s*""",
+    )(?:\s*:|\s)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _STARS = re.compile(r"\*{2,}")
 _INVALID_BYTE = re.compile("[\udc80-\udcff]")
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_MARKUP = re.compile(r"[\s\ufeff]*<")
-_AGENT_LINE = re.compile(r"^[\s\ufeff]*user-?agent\s*:", re.IGNORECASE | re.MULTILINE)
-# What Python takes for an end of line and RFC 9309 does not.
-_FALSE_ENDS = {
-    ord(c): "".join(f"%{byte:02X}" for byte in c.encode()) for c in "\x85\u2028\u2029"
-} | dict.fromkeys(map(ord, "\0\x0b\x0c\x1c\x1d\x1e"), " ")
+_LINE_END = re.compile(r"[\r\n]+")
+_MARKUP = re.compile(r"\s*<")
+_AGENT_LINE = re.compile(r"^[ \t]*user-?agent[ \t]*:", re.IGNORECASE | re.MULTILINE)
+# White space to Python (and ends of lines, to protego) that RFC 9309 does not know.
+_CONTROL = re.compile("[\0\x0b\x0c\x1c-\x1f\ufeff]+")
+_FALSE_END = re.compile("[\x85\u2028\u2029]")
 
 
 def _decode(body: bytes) -> str:
@@ -108,26 +120,29 @@ def _decode(body: bytes) -> str:
     return _INVALID_BYTE.sub(lambda m: f"%{ord(m[0]) - 0xDC00:02X}", text)
 
 
+def _clean(body: bytes) -> str:
+    text = _CONTROL.sub(" ", _decode(body[:MAX_BYTES]))
+    return _FALSE_END.sub(lambda m: quote(m[0]), text)
+
+
 def _lines(body: bytes) -> Iterator[tuple[str, str]]:
-    """The lines that mean something, as (field, value); fields: the groups of `_LINE`."""
-    text = _decode(body[:MAX_BYTES])
+    """The lines that mean something, as (kind, value); kinds: see `_FIELDS`."""
+    text = _clean(body)
     if _MARKUP.match(text) and not _AGENT_LINE.search(text):
         return  # a page that answers every path, this one too
     lines = _LINE_END.split(text)
     if len(body) > MAX_BYTES:
         lines.pop()  # cut in its middle, "/private" would say "/"
     for line in lines:
-        line = line.partition("#")[0].translate(_FALSE_ENDS).lstrip("\ufeff \t")
-        match = _LINE.fullmatch(line)
-        if match:
-            yield (
-                str(match.lastgroup if match.lastgroup != "value" else _kind(match)),
-                match["value"],
-            )
-
-
-def _kind(match: re.Match[str]) -> str:
-    return next(name for name, text in match.groupdict().items() if text is not None)
+        line = line.partition("#")[0].strip()
+        name, _, value = line.partition(":")
+        kind = _FIELDS.get(name.rstrip().lower())
+        if kind is None:
+            misspelt = _MISSPELT.match(line)
+            if misspelt is None or misspelt.lastgroup is None:
+                continue
+            kind, value = misspelt.lastgroup, line[misspelt.end() :]
+        yield kind, value.strip()
 
 
 @dataclass(slots=True)
@@ -136,6 +151,7 @@ class _Group:
 
     rules: list[str] = field(default_factory=list)
     delays: list[str] = field(default_factory=list)
+    patterns: int = 0
     named: bool = False
 
 
@@ -171,7 +187,14 @@ def _obey(group: _Group, kind: str, value: str) -> None:
         group.delays.append(value)
     elif kind in ("allow", "deny"):
         verb = "Allow" if kind == "allow" else "Disallow"
-        group.rules.append(f"{verb}: {_STARS.sub('*', value)}")
+        value = _STARS.sub("*", value)
+        if "*" in value or "$" in value:
+            group.patterns += 1
+            if group.patterns > MAX_PATTERNS:
+                if kind == "allow":
+                    return
+                value = re.split(r"[*$]", value, maxsplit=1)[0] or "/"
+        group.rules.append(f"{verb}: {value}")
 
 
 def _crawl_delay(values: list[str], longest: float, notes: list[str]) -> float | None:
@@ -231,6 +254,11 @@ class Robots:
         group, sitemaps = _read(body, token.lower())
         if len(body) > MAX_BYTES:
             robots.notes.append(f"only the first {MAX_BYTES // 1024} KiB of robots.txt were read")
+        if group.patterns > MAX_PATTERNS:
+            robots.notes.append(
+                f"more than {MAX_PATTERNS} rules with wildcards: of the others, Allow is ignored"
+                " and Disallow cut at its first wildcard"
+            )
         if group.rules:
             robots._rules = Protego.parse("\n".join(["User-agent: *", *group.rules]))
         robots.crawl_delay = _crawl_delay(group.delays, max_crawl_delay, robots.notes)
