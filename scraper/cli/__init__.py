@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("scraper.cli.run:run", "Run a spider, or resume it where it stopped."),
     "init": ("scraper.cli.init:init", "Make a new project."),
     "new": ("scraper.cli.new:new", "Write a first version of a spider for a URL."),
-    "list": ("scraper.cli.list:list_spiders", "The project's spiders."),
+    "list": ("scraper.cli.listing:list_spiders", "The project's spiders."),
     "check": ("scraper.cli.check:check", "Look for mistakes in everything, without crawling."),
     "config": ("scraper.cli.config:config", "Every setting, and where it comes from."),
     "status": ("scraper.cli.status:status", "The jobs, and how far they are."),

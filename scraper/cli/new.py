@@ -26,9 +26,9 @@ from scraper import Css, Item, Output, Response, Spider
 class {item}(Item):
     """What one page gives. A field without a default must be there, or the item is rejected."""
 
-    url: str
+    url: str = ""
     title: Annotated[str, Css("h1", "title")]  # the first of these that matches
-    description: Annotated[str | None, Css("meta[name=description]::attr(content)")] = None
+    description: Annotated[str | None, Css("meta[name=description]::attr(content)")]
 
 
 class {spider}(Spider):
@@ -39,8 +39,10 @@ class {spider}(Spider):
 
     async def parse(self, response: Response) -> Output:
         """A page: its item, and the links to the next pages."""
-        yield response.extract({item}, url=response.url)
-        for link in response.links():  # such as "nav a", "li.next a" for fewer
+        page = response.extract({item})
+        page.url = response.url
+        yield page
+        for link in response.links():  # fewer: response.links("nav a, li.next a")
             yield response.follow(link)
 '''
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
@@ -59,7 +61,7 @@ def new(
     note(f"Wrote {shown}: it takes the title of every page of {urls.host_key(href)}.")
     note()
     note("Next:")
-    note(f"  {shown}                edit the item's selectors and the links to follow")
+    note(f"  edit {shown}: what to take from a page, and which links to follow")
     note(f"  scrape run {name} --limit 10")
 
 
