@@ -90,11 +90,11 @@ class Frontier(Protocol):
     def next_due(self) -> float | None:
         """When work for hosts not handed out becomes due (wall clock; 0 = now).
 
-        `inf`: what is unfinished is with its holder or suspect; None: drained, nothing is unfinished.
+        `inf`: what is unfinished is with its holder, or suspect. None: drained.
         """
 
     async def aclose(self, *, clean: bool = True) -> None:
-        """Close. *clean*: what is leased goes back uncharged, except what may not repeat and was sent."""
+        """Close. *clean*: leases go back uncharged, except of what may not repeat and was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ class Pipeline(Protocol):
 
     async def open(self, crawl: CrawlInfo) -> None:
         """Called once per process, before the first page."""
+        return  # a body: or type checkers take it for abstract
 
     async def process(self, item: Any, page: Page) -> Any:
         """Return the item for the next stage, or raise `Drop`."""
@@ -144,6 +145,7 @@ class Pipeline(Protocol):
 
     async def aclose(self) -> None:
         """Called once, at the end, however the crawl ended."""
+        return
 
 
 @runtime_checkable

@@ -87,15 +87,16 @@ class AppendFile:
 
     # ── opening
 
-    async def open(self, owner: Owner) -> None:
+    async def open(self, owner: Owner, *, resumed: bool = False) -> None:
         """Check, before anything is fetched, that the output can be written; change nothing.
 
         Creates missing directories. Raises `UsageError` where nothing can be written there and
         `JobError` where another crawl, running or resumable, has its unfinished output.
+        *resumed*: this job wrote to it before.
         """
-        await self._in_thread(self._check, owner)
+        await self._in_thread(self._check, owner, resumed)
 
-    def _check(self, owner: Owner) -> None:
+    def _check(self, owner: Owner, resumed: bool) -> None:
         directory = self.path.parent
         directory.mkdir(parents=True, exist_ok=True)
         for path in {self.path, self.working}:
@@ -107,7 +108,7 @@ class AppendFile:
         if not os.access(directory, os.W_OK | os.X_OK):
             read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
             raise OSError(errno.EROFS if read_only else errno.EACCES, "")
-        self._claim.take(owner)
+        self._claim.take(owner, resumed=resumed)
         holder = self._claim.holder
         elsewhere = holder is not None and holder.resumable and holder.job != owner.job
         if holder is not None and elsewhere and self.working.exists():
@@ -225,15 +226,15 @@ class AppendFile:
         await self._in_thread(self._publish)
 
     def _publish(self) -> None:
-        if self.mode == "replace" and self.working.exists() and not self._claim.foreign:
+        if not self._claim.foreign and self.working.exists():
             found = self.working.stat().st_size
             if self._begun and found != self.size:
-                raise self._less(found, self.size, "it was changed")
+                raise self._less(found, self.size, "something else changed it")
             if found or self._keep_empty:
-                self.working.replace(self.path)
+                self.working.replace(self.path)  # in append mode it is that already
             else:
                 self.path.unlink(missing_ok=True)  # first: while .partial is there, this is redone
-                self.working.unlink()
+                self.working.unlink(missing_ok=True)
         elif self._keep_empty and not self.path.exists():
             raise DamagedState(
                 f"{self.path} cannot be published: it and {self.working.name} are both gone",
@@ -332,7 +333,7 @@ class AppendSink:
             path, mode=self.mode, terminator=self.terminator, keep_empty=self.keep_empty
         )
         try:
-            await file.open(Owner.of(crawl))
+            await file.open(Owner.of(crawl), resumed=crawl.resumed)
         except BaseException:
             await file.aclose()
             raise

@@ -9,7 +9,6 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
-from scraper.items import Invalid
 
 from scraper.errors import (
     REASONS,
@@ -23,6 +22,7 @@ from scraper.errors import (
     Throttled,
     UsageError,
 )
+from scraper.items import Invalid
 from scraper.pipelines import quarantine
 from scraper.pipelines.page import Limits, StagedItem, StagedPage, group_records
 from scraper.pipelines.rejected import RejectedItems

@@ -55,21 +55,27 @@ class Claim:
         self.holder: Owner | None = None
         self.base: int | None = None
         self._fd = -1
+        self._resumed = False
         self._recorded = False
 
     @property
     def ours(self) -> bool:
         """What lies there is the owner's: recorded now, or by its job's last process."""
-        return self._recorded or (self.holder == self.owner and self.owner.job != "")
+        same = self.holder == self.owner and self.owner.job != ""
+        return self._recorded or (same and self._resumed)
 
     @property
     def foreign(self) -> bool:
         """What lies there is another crawl's."""
         return self.holder is not None and not self.ours
 
-    def take(self, owner: Owner) -> None:
-        """Hold the lock while this process lives. Raises `JobError` when another one does."""
-        self.owner = owner
+    def take(self, owner: Owner, *, resumed: bool) -> None:
+        """Hold the lock while this process lives. Raises `JobError` when another one does.
+
+        *resumed*: the owner's job goes on. A new one may carry the directory and, within one
+        second, the date of the one it replaces: what that one left is not its own.
+        """
+        self.owner, self._resumed = owner, resumed
         self._fd = self._locked()
         stored = _parse(os.pread(self._fd, 65536, 0))
         self.holder, self.base = stored if stored is not None else (None, None)

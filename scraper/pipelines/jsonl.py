@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from scraper.items import encode
-
 from scraper.pipelines.append import AppendSink, Mode
 from scraper.protocols import Page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -58,12 +59,13 @@ class StagedItem:
 class StagedPage:
     """A `Page` that keeps, per item, what the sinks staged, in order.
 
-    `items`: one `StagedItem` per item that the callback yielded. `size`: bytes staged, wherever
-    they lie. Not shared between tasks: a page's items pass the chain one by one. Call `close`
+    `items`: one `StagedItem` per item that the callback yielded. `staged`: bytes staged, wherever
+    they lie. Not shared between tasks: a page's items pass the chain one by one. Call `release`
     when the page is committed or given up.
     """
 
     __slots__ = (
+        "__weakref__",
         "_current",
         "_end",
         "_file",
@@ -72,8 +74,8 @@ class StagedPage:
         "limits",
         "request",
         "response",
-        "size",
         "spider",
+        "staged",
         "url",
     )
 
@@ -91,7 +93,7 @@ class StagedPage:
         self.spider = spider
         self.limits = limits
         self.items: list[StagedItem] = []
-        self.size = 0
+        self.staged = 0
         self._current = StagedItem()
         self._held = 0  # bytes of records in memory that could be spilled
         self._end = 0  # of the temporary file
@@ -127,7 +129,7 @@ class StagedPage:
     def keep(self, sink: Sink, record: Any, size: int) -> None:
         """`stage`, whatever the size: for what was cut to a bound already."""
         self._current.records.append((sink, record, size))
-        self.size += size
+        self.staged += size
         if type(record) is bytes:
             self._held += size
             if self._held > self.limits.spill:
@@ -139,7 +141,7 @@ class StagedPage:
 
     def _forget(self, item: StagedItem) -> None:
         for _, record, size in item.records:
-            self.size -= size
+            self.staged -= size
             if type(record) is bytes:
                 self._held -= size
         item.records.clear()
@@ -150,14 +152,15 @@ class StagedPage:
             if self._file is None:
                 # Without a name from the start (O_TMPFILE or unlinked): no crash leaves it behind.
                 self._file = tempfile.TemporaryFile(buffering=0, dir=where)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)  # a cancelled page is released by nobody
             for item in self.items:
                 for place, (sink, record, size) in enumerate(item.records):
                     if type(record) is bytes:
                         item.records[place] = (sink, self._put(self._file, record), size)
         except OSError as error:
             raise OutOfResource(
-                f"{urls.redact(self.url)}: {self.size:,} bytes of items on one page, and no room to"
-                f" spill them to {where or tempfile.gettempdir()}: {error.strerror}",
+                f"{urls.redact(self.url)}: {self.staged:,} bytes of items on one page, and no room"
+                f" to spill them to {where or tempfile.gettempdir()}: {error.strerror}",
                 hint="Make room there and run the same command again.",
             ) from error
         self._held = 0
@@ -198,14 +201,14 @@ class StagedPage:
     def read(self, spilled: Spilled) -> bytes:
         """A spilled record, back from the file."""
         if self._file is None:
-            raise ValueError(f"{self!r} is closed")
+            raise ValueError(f"{self!r} is released")
         return os.pread(self._file.fileno(), spilled.size, spilled.offset)
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Forget everything, the temporary file included. Idempotent."""
         self.items.clear()
         self._current = StagedItem()
-        self.size = self._held = 0
+        self.staged = self._held = 0
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -216,7 +219,7 @@ class StagedPage:
         return group_records(pages)
 
     def __repr__(self) -> str:
-        return f"<StagedPage {self.url}: {len(self.items)} items, {self.size:,} bytes>"
+        return f"<StagedPage {self.url}: {len(self.items)} items, {self.staged:,} bytes>"
 
 
 class RecordRun(Sequence[Any]):
@@ -247,7 +250,7 @@ def group_records(pages: Iterable[StagedPage]) -> dict[Sink, Sequence[Any]]:
     """Each sink's records of a group of pages, in commit order.
 
     A list, or, when a page spilled, a sequence that reads one record at a time. Valid until the
-    pages are closed.
+    pages are released.
     """
     pages = list(pages)
     if any(page.spilled for page in pages):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -13,12 +13,16 @@ from pydantic import BaseModel, ValidationError
 
 from scraper.errors import ItemInvalid
 
-__all__ = ["field_errors", "plain", "record", "values_of"]
+__all__ = ["field_errors", "record", "values_of"]
 
-MAX_TEXT = 2_000  # characters of one string
-MAX_MEMBERS = 100  # of one list or object
-MAX_DEPTH = 8
-MAX_RECORD = 64 * 1024  # bytes; beyond it every string is cut harder
+MAX_RECORD = 64 * 1024
+"""Bytes of one line, at most."""
+
+_HEAD, _ERRORS, _VALUES = 8_000, 24_000, 24_000  # shares of it
+_TEXT = 2_000  # characters of one string
+_NAME = 200  # characters of a key
+_DEPTH = 8
+_PLAIN_MODULES = frozenset({"datetime", "decimal", "uuid"})  # str() is how JSON has them
 
 
 def record(
@@ -37,91 +41,108 @@ def record(
     object per field: `field`, `message`, `selectors`, `value`), `values` (what was there), `stage`
     (the pipeline stage that failed, or null), `spider`. What is too long is cut and says so.
     """
+    head = _Plain(_HEAD)
     row = {
-        "reason": reason,
-        "item": item,
-        "url": url,
-        "errors": errors,
-        "values": values,
-        "stage": stage,
-        "spider": spider,
+        "reason": head.show(reason),
+        "item": head.show(item),
+        "url": head.show(url),
+        "errors": _Plain(_ERRORS).show(errors),
+        "values": _Plain(_VALUES).show(values),
+        "stage": head.show(stage),
+        "spider": head.show(spider),
     }
-    line = b""
-    for text, members in ((MAX_TEXT, MAX_MEMBERS), (200, 50), (100, 10)):
-        line = _dump(plain(row, text=text, members=members))
-        if len(line) <= MAX_RECORD:
-            return line
-    row["values"] = {}
-    row["errors"] = [{"field": "", "message": "too large to keep", "selectors": [], "value": None}]
-    return _dump(plain(row, text=100, members=10))
+    return _json(row).encode() + b"\n"
 
 
-def _dump(row: Any) -> bytes:
-    # ASCII: a lone surrogate is escaped, as `items.encode` and every JSON parser have it.
-    return (
-        json.dumps(row, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-    )
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def plain(
-    value: Any, *, text: int = MAX_TEXT, members: int = MAX_MEMBERS, depth: int = MAX_DEPTH
-) -> Any:
-    """*value* as JSON can say it; never raises, and never runs the value's own code but `repr`."""
-    if value is None or value is True or value is False:
-        return value
-    if isinstance(value, str):
-        return _cut(str.__str__(value), text)
-    if isinstance(value, int):
-        # 4,300 digits is where int() and str() stop by default.
-        return (
-            int(value)
-            if value.bit_length() <= 1024
-            else f"<integer of {value.bit_length():,} bits>"
-        )
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else repr(float(value))
-    if isinstance(value, bytes | bytearray | memoryview):
-        shown = bytes(value[: text + 1]).decode("utf-8", "backslashreplace")
-        return _cut(shown, text, len(value), "bytes")
-    if depth == 0:
-        return "… (too deep)"
-    inner = {"text": text, "members": members, "depth": depth - 1}
-    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
-        value = values_of(value)
-    if isinstance(value, Mapping):
-        return _object(value, inner)
-    if isinstance(value, list | tuple | AbstractSet):
-        listed: list[Any] = []
-        for member in value:
-            if len(listed) == members:
-                listed.append(f"… ({len(value) - members:,} more)")
+class _Plain:
+    """Values as JSON can say them, within *left* bytes (and few more for the marks of cutting).
+
+    Never raises, and runs none of the values' own code but `repr`: they came from the web, or
+    from the code that just failed on them. Work is bounded like the result.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def show(self, value: Any, depth: int = _DEPTH) -> Any:
+        if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+            value = values_of(value)
+        if isinstance(value, Mapping | list | tuple | AbstractSet):
+            if depth == 0:
+                return self._text("… (too deep)")
+            if isinstance(value, Mapping):
+                return self._object(value, depth - 1)
+            return self._array(value, depth - 1)
+        return self._scalar(value)
+
+    def _scalar(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool):
+            self.left -= 5
+            return value
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if isinstance(value, int):
+            bits = int.bit_length(value)
+            if bits > 1024:  # str() of a long integer is quadratic, and refused beyond a limit
+                return self._text(f"<integer of {bits:,} bits>")
+            self.left -= bits // 3
+            return int(value)
+        if isinstance(value, float):
+            self.left -= 24
+            return float(value) if math.isfinite(value) else float.__repr__(value)
+        if isinstance(value, bytes | bytearray):
+            shown = value[: _TEXT + 1].decode("utf-8", "backslashreplace")
+            return self._text(shown, len(value), "bytes")
+        return self._text(_shown(value))
+
+    def _text(
+        self, value: str, length: int = 0, unit: str = "characters", limit: int = _TEXT
+    ) -> str:
+        length, whole = length or len(value), len(value) <= limit
+        kept = _scalar_values(value[:limit])
+        cost = len(_json(kept).encode())
+        if cost > self.left:
+            kept, whole = kept[: max(0, self.left) // 6], False  # \u0000 is the longest character
+            cost = len(_json(kept).encode())
+        self.left -= cost + 1
+        return kept if whole else f"{kept}… (cut: {length:,} {unit})"
+
+    def _array(self, values: Collection[Any], depth: int) -> list[Any]:
+        shown: list[Any] = []
+        self.left -= 2
+        for value in values:
+            if self.left <= 0:
+                shown.append(f"… ({len(values) - len(shown):,} more)")
                 break
-            listed.append(plain(member, **inner))
-        return listed
-    return _cut(_shown(value), text)
+            shown.append(self.show(value, depth))
+        return shown
+
+    def _object(self, values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        self.left -= 2
+        for key, value in values.items():
+            if self.left <= 0:
+                shown["…"] = f"{len(values) - len(shown):,} more"
+                break
+            name = self._text(key if isinstance(key, str) else _shown(key), limit=_NAME)
+            shown[name] = self.show(value, depth)
+        return shown
 
 
-def _object(value: Mapping[Any, Any], inner: dict[str, int]) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    for key, member in value.items():
-        if len(shown) == inner["members"]:
-            shown["…"] = f"{len(value) - inner['members']:,} more"
-            break
-        name = _cut(key if isinstance(key, str) else _shown(key), 200)
-        shown[name] = plain(member, **inner)
-    return shown
-
-
-def _cut(value: str, limit: int, length: int = 0, unit: str = "characters") -> str:
-    length = length or len(value)
-    return value if length <= limit else f"{value[:limit]}… (cut: {length:,} {unit})"
+def _scalar_values(text: str) -> str:
+    """*text* with its lone surrogates spelt out: UTF-8 has none, and some parsers refuse them."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _shown(value: object) -> str:
     try:
-        return (
-            str(value) if type(value).__module__ in {"decimal", "datetime", "uuid"} else repr(value)
-        )
+        return str(value) if type(value).__module__ in _PLAIN_MODULES else repr(value)
     except Exception as error:  # noqa: BLE001 - the value's own __repr__ may do anything
         return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 

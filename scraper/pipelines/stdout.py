@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiofiles
 from aiofiles.os import wrap
-from scraper.items import encode
 
 from scraper.errors import ScraperError
+from scraper.items import encode
 from scraper.pipelines.append import blocks
 from scraper.pipelines.paths import output_error
 from scraper.protocols import CrawlInfo, Page
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncFileIO
 
 __all__ = ["Stdout"]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_error(error, Path("/dev/stdout")) from error
 
 
 class Stdout:
@@ -40,9 +51,10 @@ class Stdout:
 
     async def open(self, crawl: CrawlInfo) -> None:
         """Take file descriptor 1 as it is now; nothing may be left in Python's buffer before it."""
-        sys.stdout.flush()
-        # Unbuffered: after a BrokenPipeError nothing is left to be flushed at exit.
-        self._file = await aiofiles.open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
+        with _told():
+            sys.stdout.flush()
+            # Unbuffered: after a BrokenPipeError nothing is left to be flushed at exit.
+            self._file = await aiofiles.open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
 
     async def process(self, item: Any, page: Page) -> Any:
         line = encode(item) + b"\n"
@@ -56,7 +68,7 @@ class Stdout:
     async def write(self, records: Sequence[bytes]) -> int:
         if self._file is None:
             raise ScraperError("stdout is not open")
-        try:
+        with _told():
             for block in blocks(records):
                 rest = memoryview(block)
                 while rest:
@@ -65,10 +77,6 @@ class Stdout:
                         await wrap(select.select)([], [self._file.fileno()], [])
                     else:
                         rest = rest[written:]
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise output_error(error, Path("/dev/stdout")) from error
         self.records += len(records)
         return self.records
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
 from scraper.protocols import CrawlInfo, Page
@@ -66,7 +66,7 @@ class QueueSink:
         if not self._queue.full():  # a full queue has nobody waiting at its other end
             self._queue.put_nowait(None)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
         while not (self._closed and self._queue.empty()):
             group = await self._queue.get()
             for item in group or ():
