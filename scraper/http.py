@@ -491,26 +491,37 @@ class Response:
         Without a callback, the one that is running gets that page too. The session is kept.
         *options* are those of `Request`. An invalid URL makes a request that ends `url_invalid`.
         """
+        if not options:
+            try:
+                return self._followed[callback][url]  # type: ignore[index]  # a selector is not in it
+            except (KeyError, TypeError):
+                pass
         if not isinstance(url, str):
             url = _link_of(url)
+        name = self.request.callback if callback is None else callback_name(callback)
+        session = self.request.session
         if options:
-            options.setdefault("session", self.request.session)
-            return Request(self._absolute(url), callback or self.request.callback, **options)
-        if self.memo is None or not urls.is_web(url):  # a relative URL means another elsewhere
-            return self._plain_request(url, callback)
-        key = (url, callback or self.request.callback, self.request.session)
-        known = self.memo.requests
-        request: Request | None = known.get(key)
-        if request is None:
-            request = known[key] = self._plain_request(url, callback)
+            return Request(self._absolute(url), name, **{"session": session, **options})
+        request = self._plain_request(url, name, session)
+        known = self._followed.setdefault(callback, self._known_requests(name, session))
+        if urls.is_web(url):  # a relative one means another page elsewhere
+            known[url] = request
         return request
 
-    def _plain_request(self, url: str, callback: Callback) -> Request:
-        name = self.request.callback if callback is None else callback_name(callback)
-        absolute, session = self._absolute(url), self.request.session
+    @cached_property
+    def _followed(self) -> dict[Callback, dict[str, Request]]:
+        """The memo's tables of requests, by callback as `follow` is given it."""
+        return {}
+
+    def _known_requests(self, callback: str | None, session: str | None) -> dict[str, Request]:
+        return {} if self.memo is None else self.memo.requests(callback, session)
+
+    def _plain_request(self, url: str, callback: str | None, session: str | None) -> Request:
+        absolute = self._absolute(url)
         if "@" in absolute:  # may hold credentials, which Request takes out
-            return Request(absolute, name, session=session)
-        return Request.of(absolute, name, DEFAULTS if session is None else Options(session=session))
+            return Request(absolute, callback, session=session)
+        options = DEFAULTS if session is None else Options(session=session)
+        return Request.of(absolute, callback, options)
 
     def _absolute(self, url: str) -> str:
         return self._resolver.resolve(url) or url

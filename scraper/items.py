@@ -34,11 +34,11 @@ from scraper.select import (
     Query,
     Root,
     Selector,
+    attribute,
     collapse,
     compile_css,
     compile_re,
     find,
-    take,
 )
 
 __all__ = ["Css", "Invalid", "Item", "encode", "extract", "extract_all", "record"]
@@ -289,20 +289,28 @@ def _nested(step: Step, plan: Plan, root: Root, base: str) -> Any:
 
 
 def _first(marker: Css, root: Root, base: str) -> str | None:
-    """The first value that is not empty; "" when all there are are."""
+    """The first value that is not empty; "" when all there are are empty."""
     found: str | None = None
     for queries in marker.queries:
-        value = _quick(queries, root) if marker.re is None else None
-        if value is None:
-            values = _refined(marker, _strings(find(root, queries), queries), base)
-        else:
-            values = _refined(marker, iter((value,)), base)
-        value = next(values, None)
+        value = next(_refined(marker, _candidates(marker, queries, root), base), None)
         if value:
             return value
         if found is None:
             found = value
     return found
+
+
+def _candidates(marker: Css, queries: tuple[Query, ...], root: Root) -> Iterator[str]:
+    """What may become the one value: the first match alone, where that is known to decide."""
+    if marker.re is None and len(queries) == 1 and queries[0].take in (None, "attr"):
+        node = root.css_first(queries[0].css)
+        if node is None:
+            return iter(())
+        if queries[0].take is None:
+            return iter((collapse(node.text()),))
+        if (value := attribute(node, queries[0].name)) is not None:
+            return iter((value.strip(),))
+    return _strings(find(root, queries), queries)
 
 
 def _all(marker: Css, root: Root, base: str) -> list[str]:
@@ -319,18 +327,6 @@ def _all(marker: Css, root: Root, base: str) -> list[str]:
         if values:
             return values
     return []
-
-
-def _quick(queries: tuple[Query, ...], root: Root) -> str | None:
-    """The first match, found without walking the whole page; None when it takes a full search."""
-    if len(queries) > 1 or queries[0].take in ("text", "texts"):
-        return None
-    node = root.css_first(queries[0].css)
-    if node is None:
-        return None
-    if queries[0].take is None:
-        return collapse(node.text())
-    return next((value.strip() for value in take((node,), queries[0])), None)
 
 
 def _strings(found: Iterable[LexborNode | str], queries: tuple[Query, ...]) -> Iterator[str]:

@@ -95,13 +95,15 @@ class Memo:
 
     __slots__ = ("_directories", "_requests")
 
+    _requests: dict[tuple[str | None, str | None], dict[str, Any]]
+
     DIRECTORIES = 32
     HREFS = 4096
     REQUESTS = 50_000
 
     def __init__(self) -> None:
         self._directories: dict[str, dict[str, str | None]] = {}
-        self._requests: dict[Any, Any] = {}
+        self._requests = {}
 
     def known(self, base: str) -> dict[str, str | None]:
         """The table of resolved hrefs for pages in the directory of *base*."""
@@ -116,9 +118,8 @@ class Memo:
         self._directories[key] = table  # last in the order: the most recently used
         return table
 
-    @property
-    def requests(self) -> dict[Any, Any]:
-        """Requests by what they were made from. Immutable, so one may be yielded many times."""
-        if len(self._requests) >= self.REQUESTS:
+    def requests(self, callback: str | None, session: str | None) -> dict[str, Any]:
+        """Finished requests by absolute URL. Immutable, so one may be yielded many times."""
+        if sum(map(len, self._requests.values())) >= self.REQUESTS:
             self._requests.clear()
-        return self._requests
+        return self._requests.setdefault((callback, session), {})

@@ -278,15 +278,17 @@ class Resolver:
 
     def web_links(self, hrefs: Iterable[str]) -> list[str]:
         """The http(s) URLs among *hrefs*, each once, in order; `#…` (this page) is left out."""
+        hrefs = list(hrefs)
+        heads = dict.fromkeys([href.partition("#")[0] for href in hrefs])
+        if any(head[-1:] <= " " for head in heads if head):
+            heads = dict.fromkeys(map(cut_fragment, hrefs))  # the exact way: white space counts
         known, found = self._known, dict[str, None]()
-        for href in dict.fromkeys(hrefs):
-            if "#" in href:
-                href = cut_fragment(href)
-            if href:
+        for head in heads:
+            if head:
                 try:
-                    url = known[href]
+                    url = known[head]
                 except KeyError:
-                    url = self.resolve(href)
+                    url = self.resolve(head)
                 if url is not None and url.startswith(_WEB):
                     found[url] = None
         return list(found)
