@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_the_delay_holds_between_starts() -> None:
         bench.end(start)
         assert bench.go() == []
         bench.clock.advance(2.0)
-    assert [b - a for a, b in zip(starts, starts[1:], strict=False)] == [2.0, 2.0]
+    assert [b - a for a, b in pairwise(starts)] == [2.0, 2.0]
 
 
 def test_unproven_hosts_share_a_quarter_and_silent_ones_are_parked() -> None:
