@@ -19,16 +19,13 @@ import math
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
-from scraper import urls
 from scraper.errors import DamagedState, FetchError
+from scraper.hostrules import HostPolicy, policy_for
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from scraper.config import HostRule, Politeness
 
 __all__ = [
     "Exchange",
@@ -59,90 +56,6 @@ FLAT, RISEN = 1.5, 2.0  # multiples of the unloaded latency: grow below, shrink 
 SLACK = 0.1  # seconds of latency that are noise, whatever the host
 
 MAX_SAVED = 4096
-
-
-# Rules by host ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HostPolicy:
-    """The rules for one host: the section's values with the host's own rules over them.
-
-    Times in seconds. `verify_tls`: None means what `http.verify_tls` says.
-    """
-
-    delay: float = 0.2
-    per_host: int = 8
-    adaptive: bool = True
-    robots: bool = True
-    max_crawl_delay: float = 300.0
-    max_retry_after: float = 3600.0
-    max_pauses: int = 10
-    verify_tls: bool | None = None
-
-
-def policy_for(host_key: str, politeness: Politeness) -> HostPolicy:
-    """The policy for *host_key* (`urls.host_key`).
-
-    A pattern of `politeness.hosts` is ``host``, ``host:port``, either with ``scheme://`` in front.
-    Case does not matter; other scripts may be written as they are read. A host without ``*``
-    matches itself alone; ``*`` stands for any run of characters, so ``*.example.com`` is every
-    subdomain and not the domain itself, and ``127.*`` a whole network. Without a port (a scheme)
-    any matches; a default port may be written out.
-
-    Every matching rule counts, field by field: a host without ``*`` beats a pattern; then more
-    literal characters beat fewer; then a port beats none, then a scheme; then the later the rule.
-    """
-    values: dict[str, Any] = {
-        "delay": politeness.delay,
-        "per_host": politeness.per_host,
-        "adaptive": politeness.adaptive,
-        "robots": politeness.robots,
-        "max_crawl_delay": politeness.max_crawl_delay,
-        "max_retry_after": politeness.max_retry_after,
-        "max_pauses": politeness.max_pauses,
-    }
-    for rule in _matching_rules(host_key, politeness.hosts):
-        for name in ("robots", "per_host", "delay", "adaptive", "verify_tls"):
-            value = getattr(rule, name)
-            if value is not None:
-                values[name] = value
-    return HostPolicy(**values)
-
-
-def _matching_rules(host_key: str, rules: dict[str, HostRule]) -> list[HostRule]:
-    """The rules that match, the most specific last."""
-    if not rules:
-        return []
-    scheme, host, port = _split(host_key)
-    found: list[tuple[tuple[bool, int, bool, bool], HostRule]] = []
-    for pattern, rule in rules.items():
-        its_scheme, its_host, its_port = _split(pattern)
-        if its_scheme not in ("", scheme) or its_port not in ("", port):
-            continue
-        its_host = _as_href_host(its_host)
-        if fnmatchcase(host, its_host.replace("[", "[[]").replace("?", "[?]")):
-            stars = its_host.count("*")
-            rank = (not stars, len(its_host) - stars, bool(its_port), bool(its_scheme))
-            found.append((rank, rule))
-    found.sort(key=lambda pair: pair[0])  # stable: of equals the later one comes last
-    return [rule for _, rule in found]
-
-
-def _split(pattern: str) -> tuple[str, str, str]:
-    """Scheme, host and port; the port of a known scheme is filled in."""
-    scheme, mark, rest = pattern.rpartition("://")
-    host, colon, port = rest.rpartition(":")
-    if not colon or port.endswith("]"):  # no port, or the colons of an IPv6 address
-        host, port = rest, ""
-    if mark and not port:
-        port = {"http": "80", "https": "443"}.get(scheme.lower(), "")
-    return scheme.lower(), host, port
-
-
-def _as_href_host(host: str) -> str:
-    href = urls.parse(f"http://{host}/") if not host.isascii() else None
-    return (host if href is None else href[len("http://") : -1]).lower().removesuffix(".")
 
 
 # One exchange -----------------------------------------------------------------------------------

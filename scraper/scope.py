@@ -73,7 +73,7 @@ class Scope:
     """Where links may lead.
 
     With *allowed_domains* (entries such as ``example.com``, ``example.com:8080``, ``127.0.0.1``):
-    to these and their subdomains; an entry without a port means any port. Otherwise by *mode*:
+    to these and their subdomains; an entry without a port, or with a default one, means any port. Otherwise by *mode*:
     ``host``: the hosts (and ports, not schemes) of the start requests; ``domain``: their
     registered domains, whole, on any port; ``any``: everywhere. In each mode, a host in scope that
     redirects a start request takes its target's host into the scope.
@@ -228,4 +228,4 @@ def _allowed_entry(entry: str) -> str:
             f"allowed_domains: {entry!r} is not a host",
             hint='Write "example.com", "example.com:8080" or "127.0.0.1", without a scheme.',
         )
-    return netloc
+    return netloc.removesuffix(":443")

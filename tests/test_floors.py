@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "urls", "encoding", "mistakes", "tomlmap"),
     ("select", "items", "links"),
     ("http", "work", "protocols", "config", "layers"),
-    ("robots", "politeness", "retry", "scope", "redirects"),
+    ("robots", "hostrules", "politeness", "retry", "scope", "redirects"),
     ("download", "frontier", "pipelines"),
     ("spider", "callbacks", "admission", "gate", "scheduler", "engine", "observers"),
     ("loading", "components", "project", "job", "build", "api", "cli", "demo", "testing"),
