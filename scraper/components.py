@@ -123,7 +123,7 @@ def _told(where: str, invalid: ValidationError, name: str = "", value: Any = Non
     key = (name, *error["loc"]) if isinstance(value, list | dict) else (name,)
     if not name:  # the model names its own keys
         key = error["loc"] or ("options",)
-    return f"{where}: {dotted(key)} = {shown(error['input'], str(key[-1]))}: {reworded(error)}"
+    return f"{where}: {dotted(key)} = {shown(error['input'], key)}: {reworded(error)}"
 
 
 def _of_type(hint: Any) -> str:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from scraper import mistakes
 from scraper.config import SECTIONS, Config, SpiderOverrides
 from scraper.errors import ConfigError
-from scraper.mistakes import Key, Problem, dotted
+from scraper.mistakes import Key, Problem, clip, dotted
 from scraper.tomlmap import lines_of
 
 __all__ = ["Loaded", "SettingsError", "effective", "load"]
@@ -229,16 +229,23 @@ def _syntax(name: str, text: str, error: Exception) -> str:
         return f"{name}:{line}: not TOML: {what}"
     line, column = int(found[1]), int(found[2])
     what = str(error)[: found.start()].strip()
-    source = mistakes.shown(text.splitlines()[line - 1].strip()) if text else ""
-    return f"{name}:{line}: not TOML: {what} at line {line}, column {column}: {source}"
+    # The line itself may hold a secret: only its key or its table's name is told.
+    begin = re.match(r"\s*(\[.*|[\w.'\"*-]+\s*=)", text.splitlines()[line - 1]) if text else None
+    source = f", in {clip(begin[1])}" if begin else ""
+    return f"{name}:{line}: not TOML: {what} at line {line}, column {column}{source}"
 
 
 # A spider's class --------------------------------------------------------------------------
 
 
-def read_settings(settings: Mapping[str, Any], label: str) -> Layer:
+def read_settings(settings: Any, label: str) -> Layer:
     """The layer of a class's `settings`: nested tables, dotted keys, or both."""
     layer = Layer(label, {}, model=SpiderOverrides)
+    if not isinstance(settings, Mapping):
+        layer.unread.append(
+            Problem(label, f"settings must be a dict, not {type(settings).__name__}")
+        )
+        return layer
 
     def put(values: Mapping[Any, Any], under: Key) -> None:
         for name, value in values.items():

@@ -16,6 +16,8 @@ from typing import Any
 
 from scraper.errors import ConfigError, ScraperError, SpiderError
 
+FRAMEWORK = __name__.partition(".")[0]
+
 __all__ = ["import_file", "import_from", "load_object", "on_path"]
 
 
@@ -37,7 +39,7 @@ def import_from(root: Path, name: str) -> ModuleType:
     """
     on_path(root)
     top = name.partition(".")[0]
-    if (root / top).is_dir() or (root / f"{top}.py").is_file():
+    if top != FRAMEWORK and ((root / top).is_dir() or (root / f"{top}.py").is_file()):
         _forget_others(root, top)
     return importlib.import_module(name)
 

@@ -19,6 +19,7 @@ __all__ = [
     "Key",
     "Problem",
     "annotation_at",
+    "clip",
     "dotted",
     "explain",
     "masked",
@@ -31,9 +32,15 @@ Key = tuple[str | int, ...]
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 SECRET = re.compile(
-    r"pass(word|wd|phrase)?$|secret|token|credential|api_?-?key|authorization|cookie$|dsn|signature",
+    r"pass(word|wd|phrase)?$|pwd|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key"
+    r"|auth$|authorization|cookies?$|dsn|signature",
     re.IGNORECASE,
 )
+HARMLESS_HEADERS = frozenset({
+    "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "connection",
+    "content-type", "dnt", "from", "pragma", "te", "upgrade-insecure-requests", "user-agent", "via",
+})  # fmt: skip
+USERINFO = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 WORDS = {
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
@@ -77,25 +84,35 @@ def dotted(key: Key) -> str:
     )
 
 
-def masked(value: Any, name: str = "") -> Any:
-    """*value* in JSON types, without its secrets.
+def masked(value: Any, key: Key = ()) -> Any:
+    """*value*, which stands at *key*, in JSON types and without its secrets.
 
-    A key that sounds like a secret hides its whole value; URLs lose their passwords.
+    A name that sounds like a secret hides its whole value, as does any header that is not known
+    to be harmless; URLs lose their passwords.
     """
     if isinstance(value, Mapping):
-        return {str(k): masked(v, str(k)) for k, v in value.items()}
-    if value is None or isinstance(value, bool):
+        return {str(name): masked(below, (*key, str(name))) for name, below in value.items()}
+    if value is None or value == "" or isinstance(value, bool):
         return value
-    if SECRET.search(name) and value != "":
+    if _is_secret(key):
         return MASK
     if isinstance(value, list | tuple | set | frozenset):
-        return [masked(entry) for entry in value]
-    return value if isinstance(value, int | float) else redact(str(value))
+        return [masked(entry, key) for entry in value]
+    return value if isinstance(value, int | float) else USERINFO.sub(MASK, redact(str(value)))
 
 
-def shown(value: Any, name: str = "", *, longest: int = LONGEST) -> str:
+def _is_secret(key: Key) -> bool:
+    names = [str(step) for step in key]
+    if not names:
+        return False
+    if "headers" in names:
+        return names[-1].lower() not in HARMLESS_HEADERS
+    return SECRET.search(names[-1]) is not None
+
+
+def shown(value: Any, key: Key | str = (), *, longest: int = LONGEST) -> str:
     """A value for people: as TOML writes it, cut at *longest* characters, secrets masked."""
-    return _cut(_toml(masked(value, name)), longest)
+    return clip(_toml(masked(value, (key,) if isinstance(key, str) else key)), longest)
 
 
 def _toml(value: Any) -> str:
@@ -111,7 +128,8 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _cut(text: str, longest: int) -> str:
+def clip(text: str, longest: int = LONGEST) -> str:
+    """*text* cut at *longest* characters."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
@@ -126,15 +144,15 @@ def nearest(name: str, names: Iterable[str], *, all_of: str = "") -> str:
 
 def explain(place: str, key: Key, error: ErrorDetails, model: type[BaseModel]) -> Problem:
     """A validation error of *model* at *key* as a `Problem`."""
-    value, name = error["input"], str(key[-1]) if key else ""
+    value = error["input"]
     if error["type"] == "extra_forbidden":
         where = dotted(key)
         if isinstance(value, Mapping) and len(key) == 1:
             return Problem(place, f"unknown table [{where}]", _right_key(key, model))
-        return Problem(place, f"unknown key {where} = {shown(value, name)}", _right_key(key, model))
+        return Problem(place, f"unknown key {where} = {shown(value, key)}", _right_key(key, model))
     if error["type"] == "missing":
         return Problem(place, f"{dotted(key)} is missing")
-    return Problem(place, f"{dotted(key)} = {shown(value, name)}: {reworded(error)}")
+    return Problem(place, f"{dotted(key)} = {shown(value, key)}: {reworded(error)}")
 
 
 def reworded(error: ErrorDetails) -> str:

@@ -361,10 +361,12 @@ def test_a_mistake_in_the_file(write: Write, text: str, line: str) -> None:
     [
         (
             "[crawl]\nconcurrency 8\n",
-            r"config\.toml:2: not TOML: .* at line 2, column 13: \"concurrency 8\"",
+            r"config\.toml:2: not TOML: .* at line 2, column 13",
         ),
         ("[crawl]\nx = '''\n\n", r"config\.toml:4: not TOML: .* before the end of the file"),
         ("[crawl]\nx = 1\nx = 2\n", r"config\.toml:3: not TOML: .*overwrite.*"),
+        ("[crawl\n", r"config\.toml:1: not TOML: .* at line 1, column 7, in \[crawl"),
+        ('[http]\nproxy = "http://u:canary@h\n', r"config\.toml:2: (?!.*canary).*, in proxy ="),
         ("[crawl]\n[crawl]\n", r"config\.toml:2: not TOML: .*twice.*"),
         ("x = " + "[" * 2000, r"config\.toml:\d+: not TOML: .*"),
     ],
@@ -467,6 +469,13 @@ def test_a_mistake_in_a_spiders_settings() -> None:
     assert found[3].startswith("spider class Books: unknown table [project]")
 
 
+def test_settings_that_are_no_dict() -> None:
+    wrong: Any = [("crawl.max_pages", 1)]
+    assert problems(spider_settings=wrong) == (
+        "spider class Books: settings must be a dict, not list",
+    )
+
+
 def test_all_mistakes_are_collected_and_the_first_is_told(write: Write) -> None:
     path = write("[crawl]\nmax_pages = -1\nmax_items = -1\n")
     with pytest.raises(SettingsError) as caught:
@@ -502,6 +511,9 @@ def test_a_mistake_is_told_even_where_a_later_layer_covers_it(write: Write) -> N
         ("a", ["x", 1], '["x", 1]'),
         ("a", {"b c": 1}, '{ "b c" = 1 }'),
         ("password", "x", '"***"'),
+        ("headers", {"Accept": "x", "X-Any": "y"}, '{ Accept = "x", X-Any = "***" }'),
+        ("headers", "x", '"***"'),
+        ("a", "see http://u:p@h/", '"see http://***@h/"'),
         ("api_key", "x", '"***"'),
         ("key", "url", '"url"'),
         ("a", {"token": "x"}, '{ token = "***" }'),

@@ -101,6 +101,9 @@ def _tell(error: Exception) -> int:
             f"{error.strerror}: {error.filename or 'while writing'}", "Free space and run again."
         )
         return 4
+    if isinstance(error, OSError) and error.strerror:
+        complain(f"{error.strerror}: {error.filename or type(error).__name__}")
+        return 1
     said = str(error).strip().partition("\n")[0]
     complain(
         f"internal error: {type(error).__name__}: {said}",

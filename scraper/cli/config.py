@@ -39,7 +39,7 @@ def config(
         loaded = prepare(spider, overrides=overrides).loaded
     if as_json:
         data_json({
-            dotted(key): {"value": plain(key, value), "origin": loaded.origin(dotted(key))}
+            dotted(key): {"value": masked(value, key), "origin": loaded.origin(dotted(key))}
             for key, value in chosen(loaded, changed)
         })
         return
@@ -54,11 +54,6 @@ def chosen(loaded: Loaded, changed: bool) -> Iterator[tuple[Key, Any]]:
             yield key, value
 
 
-def plain(key: Key, value: Any) -> Any:
-    """A JSON value, secrets masked."""
-    return masked(value, str(key[-1]))
-
-
 def as_toml(loaded: Loaded, changed: bool = False, explain: bool = False) -> Iterator[str]:
     """The lines of a config.toml, with each value's origin as a comment."""
     last: Key = ()
@@ -71,15 +66,15 @@ def as_toml(loaded: Loaded, changed: bool = False, explain: bool = False) -> Ite
         if explain and len(key) == 2 and key[0] in SECTIONS:
             yield f"# {fields_of(SECTIONS[str(key[0])])[str(key[1])].description}"
         origin = clean(loaded.origin(dotted(key)))
-        text = f"{name} = {written(value, str(key[-1]))}" if value is not None else f"# {name} ="
+        text = f"{name} = {written(value, key)}" if value is not None else f"# {name} ="
         yield f"{text:<39} # {origin}"
 
 
-def written(value: Any, name: str) -> str:
+def written(value: Any, key: Key) -> str:
     """*value* as TOML; sizes in the largest unit that shows them exactly."""
     if isinstance(value, ByteSize):
         for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
             if value >= factor and value % factor == 0:
                 return f'"{value // factor} {unit}"'
         return str(int(value))
-    return clean(shown(value, name, longest=sys.maxsize))
+    return clean(shown(value, key, longest=sys.maxsize))

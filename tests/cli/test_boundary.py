@@ -37,7 +37,7 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
     script = (
         "import sys; from scraper.cli import run_command_line as r; r(['--help']); "
         "print([m for m in sys.modules if m.startswith('scraper.cli.')], file=sys.stderr); "
-        "print('scraper.config' in sys.modules, 'scraper.engine' in sys.modules, file=sys.stderr)"
+        "print('aiohttp' in sys.modules, 'scraper.engine' in sys.modules, file=sys.stderr)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scraper.cli import init as init_module
+import scraper
 from scraper.cli.init import make_project, template_directory
 from scraper.errors import UsageError
 from scraper.layers import load
@@ -76,7 +76,7 @@ def test_the_template_of_an_installed_package(
     package = tmp_path / "site-packages" / "scraper"
     for part in ("_template/spiders", "_template/pipelines"):
         (package / part).mkdir(parents=True)
-    monkeypatch.setattr(init_module.scraper, "__path__", [str(package)])
+    monkeypatch.setattr(scraper, "__path__", [str(package)])
     with pytest.raises(UsageError, match="installation is incomplete"):
         template_directory()
     (package / "_template" / "config.toml").touch()
