@@ -90,7 +90,7 @@ def without_credentials(url: str) -> tuple[str, str | None]:
         return url[:start] + url[end:], None
     start, end = _userinfo(href)
     if start == end:
-        return url, None
+        return href, None
     user, _, password = href[start : end - 1].partition(":")
     clean = href[:start] + href[end:]
     if not (user or password) or not is_web(href):
@@ -259,13 +259,15 @@ class Resolver:
         self.base = base
         self._page = base.partition("#")[0].partition("?")[0]
         path = self._page.find("/", self._page.find("://") + 3)
-        # A base that is not an http(s) href has no part that string work could build on.
         self._origin = self._page[:path] if is_web(base) and path > 0 else ""
         self._directory = directory(base) if self._origin else ""
         self._known = {} if known is None else known
 
     def resolve(self, href: str) -> str | None:
         """The absolute href without fragment, or None when *href* is not a valid URL."""
+        if not self._origin:  # nothing that string work could build on
+            found = parse(href, self.base)
+            return None if found is None else found.partition("#")[0]
         href = cut_fragment(href)
         try:
             return self._known[href]
@@ -294,20 +296,19 @@ class Resolver:
         return list(found)
 
     def _resolve(self, href: str) -> str | None:
-        if self._origin:
-            if _PATH.fullmatch(href):
-                if not href:
-                    return self.base.partition("#")[0]
-                return (self._page if href[0] == "?" else self._directory) + href
-            first = href[:1]
-            if first == "/" and href[1:2] != "/" and _PATH.fullmatch(href, 1):
-                return self._origin + href
-            if first == "." and (found := self._relative(href)) is not None:
-                return found
-            if first == "h" and href.startswith(self._origin):
-                path = len(self._origin)
-                if href[path : path + 1] == "/" and _PATH.fullmatch(href, path + 1):
-                    return href
+        if _PATH.fullmatch(href):
+            if not href:
+                return self.base.partition("#")[0]
+            return (self._page if href[0] == "?" else self._directory) + href
+        first = href[:1]
+        if first == "/" and href[1:2] != "/" and _PATH.fullmatch(href, 1):
+            return self._origin + href
+        if first == "." and (found := self._relative(href)) is not None:
+            return found
+        if first == "h" and href.startswith(self._origin):
+            path = len(self._origin)
+            if href[path : path + 1] == "/" and _PATH.fullmatch(href, path + 1):
+                return href
         found = parse(href, self.base)
         return None if found is None else found.partition("#")[0]
 
