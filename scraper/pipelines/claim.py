@@ -38,6 +38,11 @@ class Owner:
         return cls(crawl.spider, crawl.started, str(crawl.job_dir or ""))
 
     @property
+    def aside(self) -> str:
+        """The ending of what is moved out of its way; the date comes from a file: be careful."""
+        return f"aside-{re.sub(r'[^A-Za-z0-9.+-]', '_', self.started)[:40]}"
+
+    @property
     def resumable(self) -> bool:
         return bool(self.job) and Path(self.job).is_dir()
 
@@ -92,7 +97,8 @@ class Claim:
                 os.close(fd)
                 raise JobError(
                     f"{self.path.with_suffix('')} is being written by another crawl",
-                    hint="Wait for it to end, or choose another file: -o FILE.",
+                    hint="Wait for it to end, or choose another file: -o FILE. (Or do two pipelines"
+                    " of this crawl mean the same file?)",
                 ) from None
             except OSError as error:
                 if error.errno in _NO_LOCKS:
@@ -139,6 +145,4 @@ def _parse(data: bytes) -> tuple[Owner, int | None] | None:
         owner = Owner(**{name: str(value) for name, value in stored.items()})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    if not re.fullmatch(r"[\w.+-]{1,40}", owner.started) or not isinstance(base, int | None):
-        return None
-    return owner, base
+    return (owner, base) if isinstance(base, int | None) else None

@@ -71,14 +71,17 @@ class _Plain:
         self.left = left
 
     def show(self, value: Any, depth: int = _DEPTH) -> Any:
-        if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
-            value = values_of(value)
-        if isinstance(value, Mapping | list | tuple | AbstractSet):
-            if depth == 0:
-                return self._text("… (too deep)")
-            if isinstance(value, Mapping):
-                return self._object(value, depth - 1)
-            return self._array(value, depth - 1)
+        try:
+            if isinstance(value, BaseModel) or _is_dataclass_value(value):
+                value = values_of(value)
+            if isinstance(value, Mapping | list | tuple | AbstractSet):
+                if depth == 0:
+                    return self._text("… (too deep)")
+                if isinstance(value, Mapping):
+                    return self._object(value, depth - 1)
+                return self._array(value, depth - 1)
+        except Exception as error:  # noqa: BLE001 - a container's own methods may do anything
+            return self._text(f"<{type(value).__name__} that raises {type(error).__name__}>")
         return self._scalar(value)
 
     def _scalar(self, value: Any) -> Any:
@@ -147,11 +150,15 @@ def _shown(value: object) -> str:
         return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
+def _is_dataclass_value(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def values_of(item: Any) -> dict[str, Any]:
     """The values of an item of any kind, shallow and without running validators or serializers."""
     if isinstance(item, BaseModel):
         return {**item.__dict__, **(item.__pydantic_extra__ or {})}
-    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+    if _is_dataclass_value(item):
         return {f.name: getattr(item, f.name, None) for f in dataclasses.fields(item)}
     if isinstance(item, Mapping):
         return dict(item)

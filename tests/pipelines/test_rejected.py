@@ -164,6 +164,20 @@ def test_values_whose_own_code_raises() -> None:
     assert shown["a"] == "<Hostile whose repr raises RuntimeError>"
     assert shown["b"] == "t"
 
+    class Broken(dict[str, int]):
+        def items(self) -> Any:
+            raise KeyError("no")
+
+    @dataclass
+    class Data:
+        a: int
+
+    assert row({"v": Broken(a=1), "t": Data, "d": Data(1)})["values"] == {
+        "v": "<Broken that raises KeyError>",
+        "t": repr(Data),
+        "d": {"a": 1},
+    }
+
 
 def test_values_of_every_kind_of_item() -> None:
     class Model(BaseModel):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from scraper.errors import DamagedState, JobError, ScraperError, UsageError
-from scraper.pipelines.append import AppendFile, Mode, blocks
+from scraper.pipelines.appendfile import AppendFile, Mode, blocks
 from scraper.pipelines.claim import Claim, Owner
 
 ME = Owner("books", "20260102T030405Z", "/")  # a directory that exists: resumable
@@ -287,7 +287,7 @@ async def test_lock_of_a_published_output_is_no_obstacle(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff", b"[]", b"{}", b'{"base": 1}', b'{"spider": 1, "started": "../x", "base": 0}'],
+    [b"", b"\xff", b"[]", b"{}", b'{"base": 1}', b'{"spider": 1, "base": 0}'],
 )
 async def test_lock_that_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "out.lock").write_bytes(content)
@@ -299,6 +299,30 @@ async def test_lock_that_says_nothing(tmp_path: Path, content: bytes) -> None:
     assert (tmp_path / "out").read_bytes() == b"1\n"
     assert (tmp_path / "out.aside").read_bytes() == b"whose?\n"
     assert names(tmp_path) == ["out", "out.aside"]
+
+
+async def test_lock_whose_date_is_a_path(tmp_path: Path) -> None:
+    stored = {"spider": "x", "started": "../../../evil", "job": "", "base": 0}
+    (tmp_path / "out.lock").write_text(json.dumps(stored))
+    (tmp_path / "out.partial").write_bytes(b"whose?\n")
+    file = await begin(tmp_path / "out")
+    await file.aclose()
+    assert "out.aside-.._.._.._evil" in names(tmp_path)
+
+
+async def test_append_without_its_lock_cuts_nothing_for_good(tmp_path: Path) -> None:
+    file = await begin(tmp_path / "out", mode="append")
+    end = await file.write([b"1\n"])
+    await file.aclose()
+    (tmp_path / "out.lock").unlink()
+    with (tmp_path / "out").open("ab") as other:
+        other.write(b"theirs\n")
+    file = await begin(tmp_path / "out", end, mode="append")
+    await file.write([b"2\n"])
+    await file.publish()
+    await file.aclose()
+    assert (tmp_path / "out").read_bytes() == b"1\n2\n"
+    assert (tmp_path / "out.aside").read_bytes() == b"theirs\n"
 
 
 def test_lock_removed_while_it_was_waited_for(
@@ -338,7 +362,7 @@ async def test_asides_are_never_overwritten(tmp_path: Path) -> None:
 WRITER = """
 import asyncio, json, os, sys
 from pathlib import Path
-from scraper.pipelines.append import AppendFile
+from scraper.pipelines.appendfile import AppendFile
 from scraper.pipelines.claim import Owner
 
 directory, mode, size, number = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
