@@ -50,8 +50,8 @@ class AiohttpDownloader:
     """`Downloader` over aiohttp. Follows no redirect, retries nothing.
 
     *insecure_hosts* says for which hosts certificates are not checked; *tls* replaces the system's
-    trust store; *concurrency* is how many exchanges there will be at once, to size threads and the
-    pool of idle connections by: it limits nothing. *rate_window*: seconds over which `min_rate` is
+    trust store; *concurrency* is how many exchanges there will be at once, to size the
+    name resolver by: it limits nothing. *rate_window*: seconds over which `min_rate` is
     measured. *now*: the wall clock, for cookies.
 
     `sent` counts requests on the wire, `bytes_received` the bytes of bodies as they travelled.
@@ -74,7 +74,7 @@ class AiohttpDownloader:
         self._window = rate_window
         self._now = now
         self._jars: Jars | None = Jars() if http.cookies else None
-        self._counters = wire.Counters(_keep(concurrency))
+        self._counters = wire.Counters(_keep())
         self._resolver: wire.Resolver | None = None
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
         self._guarded = not http.allow_private
@@ -142,9 +142,10 @@ class AiohttpDownloader:
         except aiohttp.ClientConnectorError as error:
             if not failures.out_of_descriptors(error):
                 raise
-        # Other exchanges will end and idle connections expire: slower, but alive.
+        # Idle connections make room, and other exchanges will end: slower, but alive.
         deadline = started + (request.options.timeout or self._http.timeout)
         while True:
+            self._counters.close_idle()
             await asyncio.sleep(PAUSE)
             try:
                 return await self._send(request, proxy, fresh=True)
@@ -166,6 +167,8 @@ class AiohttpDownloader:
             extra["ssl"] = self._trust(url)
         if proxy is not None:
             extra["proxy"] = _proxy(proxy)
+            if self._guarded and wire.is_private_literal(Place.of(url).host):
+                raise FetchError("private_address", detail=f"it is a {wire.PRIVATE}")
         if options.body:
             extra["data"] = options.body
         session = self._session(guarded=self._guarded and proxy is None, fresh=fresh)
@@ -334,9 +337,9 @@ def _utf8(value: str) -> str:
         return value
 
 
-def _keep(concurrency: int) -> int:
+def _keep() -> int:
     """How many connections may be kept open: half of what this process may open, at most."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         soft = MAX_KEPT
-    return min(max(concurrency, soft // 2), MAX_KEPT)
+    return min(soft // 2, MAX_KEPT)

@@ -26,7 +26,7 @@ __all__ = ["decoding", "drain", "named"]
 
 STEP = 1 << 16  # bytes that a decoder puts out at once, about
 SLICE = 1 << 14  # bytes that it takes in at once: what is left over gets copied
-ZSTD_SLICE = 1 << 8  # the binding cannot bound its output: one byte in may be 32 KB out
+ZSTD_SLICE = 1 << 7  # the binding cannot bound its output: one byte in may be 32 KB out
 ZSTD_WINDOW = 8 << 20
 GZIP, ZLIB, RAW = 31, 15, -15  # zlib's `wbits`
 

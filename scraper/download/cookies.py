@@ -336,10 +336,11 @@ def parse_date(text: str) -> float | None:
 
     RFC 6265, section 5.1.1: tokens in any order, the first of each kind counts.
     """
-    clock = day = month = year = None
+    clock: list[int] | None = None
+    day = month = year = None
     for part in _DELIMITERS.split(text):
         if clock is None and (match := _TIME.match(part)):
-            clock = tuple(map(int, match.groups()))
+            clock = [int(number) for number in match.groups()]
         elif day is None and (match := _DAY.match(part)):
             day = int(match[1])
         elif month is None and part[:3].lower() in _MONTHS:
@@ -353,6 +354,7 @@ def parse_date(text: str) -> float | None:
     if year < 1601:
         return None
     try:
-        return datetime(year, month, day, *clock, tzinfo=UTC).timestamp()
+        hour, minute, second = clock
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
     except ValueError:
         return None

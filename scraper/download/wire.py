@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
-from weakref import WeakSet
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -17,7 +17,15 @@ from aiohttp.connector import AddrInfoType
 
 from scraper.config import Http
 
-__all__ = ["PRIVATE", "Counters", "Dropped", "Resolver", "is_private", "session"]
+__all__ = [
+    "PRIVATE",
+    "Counters",
+    "Dropped",
+    "Resolver",
+    "is_private",
+    "is_private_literal",
+    "session",
+]
 
 DNS_TTL = 60  # seconds
 DNS_NAMES = 10_000
@@ -30,9 +38,19 @@ ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 class Counters:
     """What went over the wire, and the connections that served at least one exchange."""
 
-    keep: int  # connections that are kept open once they are idle, at most
+    keep: int  # connections that are kept open, at most
     sent: int = 0
-    used: WeakSet[asyncio.Protocol] = field(default_factory=WeakSet)
+    used: WeakKeyDictionary[Any, ReferenceType[aiohttp.ClientResponse]] = field(
+        default_factory=WeakKeyDictionary
+    )  # protocol to its last exchange, held weakly: that one holds the protocol
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for their next exchange, and keep fewer from now on."""
+        self.keep //= 2
+        for protocol, last in list(self.used.items()):
+            exchange = last()
+            if exchange is None or exchange.closed:
+                protocol.close()
 
 
 class Dropped(aiohttp.ClientError):
@@ -50,7 +68,7 @@ class Dropped(aiohttp.ClientError):
 
 
 def _exchange(counters: Counters) -> type[aiohttp.ClientResponse]:
-    """The class of one exchange: counts what is sent and tells a stale connection from a dead one."""
+    """The class of an exchange: counts what is sent, tells stale connections from dead ones."""
 
     class Exchange(aiohttp.ClientResponse):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,7 +82,7 @@ def _exchange(counters: Counters) -> type[aiohttp.ClientResponse]:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 partial = not isinstance(getattr(error, "message", ""), str)
                 raise Dropped(reused=protocol in counters.used, partial=partial) from error
-            counters.used.add(protocol)
+            counters.used[protocol] = ref(self)
             if len(counters.used) > counters.keep:
                 protocol.force_close()
             return self
@@ -152,6 +170,17 @@ def _guarded_socket(info: AddrInfoType) -> socket.socket:
     if is_private(str(address[0])):
         raise OSError(errno.EACCES, PRIVATE)
     return socket.socket(family, kind, protocol)
+
+
+def is_private_literal(host: str) -> bool:
+    """Whether *host*, as an href spells it, is the address of a private host.
+
+    All that can be said of a host that a proxy will resolve.
+    """
+    try:
+        return is_private(host.strip("[]"))
+    except ValueError:
+        return False
 
 
 def is_private(address: str) -> bool:

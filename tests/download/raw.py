@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from scraper.config import Http
@@ -100,7 +100,7 @@ async def serving(
 
 @asynccontextmanager
 async def downloader(
-    options: dict[str, object] | None = None, **kwargs: object
+    options: Mapping[str, object] | None = None, **kwargs: object
 ) -> AsyncIterator[AiohttpDownloader]:
     """An `AiohttpDownloader` with *options* of `[http]`."""
     made = AiohttpDownloader(

@@ -121,9 +121,11 @@ class TestHeaders:
             assert await reason(web, f"http://127.0.0.1:{port}/") == "headers_too_large"
 
     async def test_endless(self) -> None:
-        async with serving(answering(PLAIN, *[b"A: b\r\n" * 100] * 100)) as port:
-            async with downloader() as web:
-                assert await reason(web, f"http://127.0.0.1:{port}/") == "headers_too_large"
+        async with (
+            serving(answering(PLAIN, *[b"A: b\r\n" * 100] * 100)) as port,
+            downloader() as web,
+        ):
+            assert await reason(web, f"http://127.0.0.1:{port}/") == "headers_too_large"
 
     async def test_bytes_beyond_ascii_are_latin_1(self) -> None:
         wire = PLAIN + "Content-Length: 0\r\nX-Name: caf\xe9\r\n\r\n".encode("latin-1")
@@ -149,12 +151,13 @@ async def test_a_large_announced_body_is_refused_before_it_comes() -> None:
 @pytest.mark.parametrize("limit", ["max_wire", "max_body"])
 async def test_an_endless_body_ends_at_the_limit(limit: str) -> None:
     parts = [CHUNKED, *[b"1000\r\n" + b"a" * 4096 + b"\r\n"] * 100]
-    async with serving(answering(*parts, close=False)) as port:
-        async with downloader({limit: 100_000}) as web:
-            assert await reason(web, f"http://127.0.0.1:{port}/") == "body_too_large"
+    async with serving(answering(*parts, close=False)) as port, downloader({limit: 100_000}) as web:
+        assert await reason(web, f"http://127.0.0.1:{port}/") == "body_too_large"
 
 
 async def test_a_body_beyond_max_body_alone() -> None:
-    async with serving(answering(reply(b"a" * 200_000))) as port:
-        async with downloader({"max_body": 100_000}) as web:
-            assert await reason(web, f"http://127.0.0.1:{port}/") == "body_too_large"
+    async with (
+        serving(answering(reply(b"a" * 200_000))) as port,
+        downloader({"max_body": 100_000}) as web,
+    ):
+        assert await reason(web, f"http://127.0.0.1:{port}/") == "body_too_large"
