@@ -127,7 +127,7 @@ async def stream(
         task = asyncio.create_task(session.crawl.run())
         task.add_done_callback(lambda _: asyncio.ensure_future(queue.aclose()))
         try:
-            async with aclosing(aiter(queue)) as items:  # type: ignore[type-var]
+            async with aclosing(aiter(queue)) as items:
                 async for item in items:
                     yield item
             await task

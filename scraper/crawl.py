@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,19 @@ PUBLISHING, FINISHED, FAILED = b"publishing", b"finished", b"failed"
 class Identity:
     """What a job is fixed to when it is created.
 
-    `wanted(sinks, started)` describes this run; `compare(stored, wanted)` raises `JobError` when
-    the job was created otherwise. `job`: its name, None for a crawl that leaves no state.
+    `started`: of the stored job, when one is `resumed`. `abandoned`: when the run was started that
+    this one takes the place of; its partial outputs are set aside. `wanted(sinks, started)`
+    describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
+    otherwise. `job`: its name, None for a crawl that leaves no state.
     """
 
     started: str
     root: Path
     job: str | None = None
     directory: Path | None = None
-    wanted: Callable[[list[str], str], dict[str, Any]] | None = None
+    resumed: bool = False
+    abandoned: str | None = None
+    wanted: Callable[[Sequence[str], str], dict[str, Any]] | None = None
     compare: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -59,6 +63,7 @@ class Crawl:
         self.identity = identity
         self.engine: Engine | None = None
         self.recovery = Recovery()
+        self.result: CrawlResult | None = None
         self._early_stop: Stop | None = None
 
     def stop(self, *, now: bool = False) -> None:
@@ -78,9 +83,11 @@ class Crawl:
         """Recover, crawl, publish. Raises `ScraperError` for what cannot go on."""
         parts = self.parts
         clean = False
-        self.recovery = recovery = await parts.frontier.open()
+        info = self._info()
         try:
-            info = await self._open(recovery)
+            await self._open_outputs(info)
+            self.recovery = recovery = await parts.frontier.open()
+            await self._restore(info, recovery)
             if recovery.state.get("phase") == PUBLISHING:
                 ending = Stop("finished", "published what an earlier process had finished")
                 counts = Counter(recovery.counts)
@@ -90,36 +97,51 @@ class Crawl:
             clean = True
         finally:
             await self._close(clean)
+        self.result = result
         return result
 
-    async def _open(self, recovery: Recovery) -> CrawlInfo:
-        """Outputs are opened, and the job is the one that was asked for, or nothing happens."""
-        parts, identity = self.parts, self.identity
-        stored = _stored(recovery)
-        started = str(stored["started"]) if stored else identity.started
-        info = CrawlInfo(
-            spider=parts.spider.name,
-            arguments=stored_arguments(parts.spider),
-            started=started,
+    def _info(self) -> CrawlInfo:
+        identity, spider = self.identity, self.parts.spider
+        return CrawlInfo(
+            spider=spider.name,
+            arguments=stored_arguments(spider),
+            started=identity.started,
             root=identity.root,
             job_dir=identity.directory,
-            resumed=not recovery.fresh,
-            fetch=parts.spider.fetch,
+            resumed=identity.resumed,
+            fetch=spider.fetch,
         )
-        await parts.chain.open(info)
+
+    async def _open_outputs(self, info: CrawlInfo) -> None:
+        """Before anything else is created: can they be written at all?"""
+        if self.identity.abandoned is not None:
+            old = replace(info, started=self.identity.abandoned)
+            for sink in self.parts.chain.sinks:
+                await sink.open(old)
+                try:
+                    await sink.set_aside()
+                finally:
+                    await sink.aclose()
+        await self.parts.chain.open(info)
+
+    async def _restore(self, info: CrawlInfo, recovery: Recovery) -> None:
+        """The job is the one that was asked for, and its outputs are what was committed."""
+        parts, identity = self.parts, self.identity
         if identity.wanted is not None and identity.compare is not None:
-            wanted = identity.wanted([sink.key for sink in parts.chain.sinks], started)
-            if stored:
+            wanted = identity.wanted([sink.key for sink in parts.chain.sinks], info.started)
+            stored = _stored(recovery)
+            if stored is not None:
                 identity.notes += identity.compare(stored, wanted)
             else:
                 state = {"job": json.dumps(wanted).encode(), "phase": b"running"}
                 await parts.frontier.commit(Batch(state=state))
+        for note in identity.notes:
+            log.warning("%s", note)
         if recovery.state.get("phase") != PUBLISHING:
             for sink in parts.chain.sinks:
                 await sink.rewind(recovery.positions.get(sink.key))
         if (cookies := recovery.state.get("cookies")) is not None:
             parts.downloader.load_cookies(cookies)
-        return info
 
     async def _crawl(self, info: CrawlInfo, recovery: Recovery) -> tuple[Stop, Counter[str]]:
         self.engine = engine = Engine(self.parts, recovery.state, Counter(recovery.counts))

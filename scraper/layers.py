@@ -111,13 +111,15 @@ def load(
     spider_label: str = "",
     environ: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Read and validate all layers, and lay them over each other.
 
     *path*: config.toml, None without a project. *spider*: whose [spiders.NAME] applies.
     *spider_settings*: the class's `settings`, nested or with dotted keys; *spider_label* is what
     errors call it. *environ*: only names that begin with ``SCRAPE_`` are looked at. *overrides*:
-    ``section.key=value``, values in TOML or bare strings.
+    ``section.key=value``, values in TOML or bare strings. *settings*: given by a caller in Python,
+    over everything else, in the form of *spider_settings*.
 
     Raises `SettingsError`, whose message is the first problem and whose `problems` are all.
     """
@@ -128,6 +130,7 @@ def load(
         read_settings(spider_settings or {}, label),
         read_environment(environ or {}),
         read_overrides(overrides),
+        read_settings(settings or {}, "settings"),
     ]
     problems = [str(problem) for layer in layers for problem in layer.problems()]
     if problems:

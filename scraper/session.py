@@ -1,0 +1,214 @@
+"""Session: from a spider class and its settings to a crawl that is ready to run.
+
+Opens the job (or starts it anew), holds its lock, and builds the parts. What can be checked is
+checked before anything is created.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from scraper import job as jobs
+from scraper import layers
+from scraper.build import build
+from scraper.config import Config
+from scraper.crawl import Crawl, Identity
+from scraper.engine import Parts
+from scraper.errors import ScraperError, UsageError
+from scraper.job import Job
+from scraper.layers import Loaded
+from scraper.project import Prepared
+from scraper.protocols import Observer
+from scraper.spider import Spider, arguments_model, stored_arguments
+
+__all__ = ["Session", "open_prepared", "open_session"]
+
+OVER = ("finished", "failed")
+
+
+@dataclass(slots=True)
+class Session:
+    """A crawl ready to run. `notes`: what a person should know before it does."""
+
+    crawl: Crawl
+    config: Config
+    root: Path
+    job: Job | None
+    notes: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def open_prepared(
+    prepared: Prepared,
+    *,
+    args: Mapping[str, Any],
+    output: str | None = None,
+    job: str | None = None,
+    fresh: bool = False,
+    limit: int = 0,
+    observers: Sequence[Observer] = (),
+    root: Path | None = None,
+    probe: Callable[[str], None] | None = None,
+) -> Iterator[Session]:
+    """The session of a project's spider, as the command line runs it: with a ledger.
+
+    *root*: where state and relative outputs go, when that is not the project's directory.
+    """
+    loaded, project = prepared.loaded, prepared.project
+    spider = prepared.entry.cls(**args)
+    durable = loaded.config.frontier.url != "memory"
+    held = _job(root or project.root, spider, job) if durable else None
+    parts = build(
+        spider,
+        _limited(loaded.config, limit),
+        root=project.root,
+        ledger=held.ledger if held else None,
+        output=output,
+        observers=observers,
+        where=_places(loaded),
+        probe=probe,
+    )
+    with _opened(parts, root or project.root, held, fresh=fresh) as session:
+        yield session
+
+
+@contextmanager
+def open_session(
+    spider: type[Spider],
+    *,
+    args: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    config: str | Path | None = None,
+    output: str | None = None,
+    job: str | None = None,
+    fresh: bool = False,
+    limit: int = 0,
+    observers: Sequence[Observer] = (),
+    sinks: Sequence[Any] = (),
+) -> Iterator[Session]:
+    """The session of a spider class, as Python code runs it: stateless unless *job* is named."""
+    if not spider.name:
+        raise UsageError(
+            f"spider class {spider.__name__} has no name", hint='Give it one: name = "books".'
+        )
+    path = Path(config).resolve() if config is not None else None
+    loaded = layers.load(
+        path,
+        spider=spider.name,
+        spider_settings=spider.settings,
+        spider_label=f"spider class {spider.__name__}",
+        environ=os.environ,
+        settings=settings,
+    )
+    root = path.parent if path is not None else Path.cwd()
+    made = spider(**args)
+    held = _job(root, made, job) if job is not None else None
+    parts = build(
+        made,
+        _limited(loaded.config, limit),
+        root=root,
+        ledger=held.ledger if held else None,
+        output=output,
+        extra_sinks=sinks,
+        default_output=False,
+        observers=observers,
+        where=_places(loaded),
+    )
+    with _opened(parts, root, held, fresh=fresh) as session:
+        yield session
+
+
+def _places(loaded: Loaded) -> Callable[[int], str]:
+    return lambda index: f"{loaded.origin(f'pipelines.{index}.use')}: [[pipelines]]"
+
+
+def _limited(config: Config, limit: int) -> Config:
+    if not limit:
+        return config
+    crawl = config.crawl.model_copy(update={"max_items": limit})
+    return config.model_copy(update={"crawl": crawl})
+
+
+def _job(root: Path, spider: Spider, name: str | None) -> Job:
+    """The job of that name, or of what makes these arguments differ from their defaults."""
+    if name is None:
+        fields = arguments_model(type(spider)).model_fields
+        values = stored_arguments(spider)
+        plain = to_jsonable_python({n: f.get_default() for n, f in fields.items()})
+        name = jobs.default_name({n: v for n, v in values.items() if v != plain[n]})
+    return Job(root, spider.name, name)
+
+
+# ── what an earlier process left ─────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterator[Session]:
+    """The crawl of *parts*, its job locked meanwhile, and entered in its history."""
+    identity = Identity(started=jobs.started_now(), root=root)
+    if job is None:
+        yield Session(Crawl(parts, identity), parts.config, root, None)
+        return
+    with job.locked():
+        identity.job, identity.directory = job.name, job.directory
+        notes = _make_way(job, identity, fresh=fresh)
+        identity.wanted = partial(_identity, parts.spider)
+        identity.compare = jobs.compare
+        crawl = Crawl(parts, identity)
+        yield Session(crawl, parts.config, root, job, notes)
+        if crawl.result is not None and crawl.result.ended in ("finished", "limit", "failed"):
+            job.record(crawl.result.as_dict())
+
+
+def _identity(spider: Spider, sinks: Sequence[str], started: str) -> dict[str, Any]:
+    return jobs.identity(
+        spider=spider.name,
+        arguments=stored_arguments(spider),
+        sinks=sinks,
+        started=started,
+        code=jobs.code_of(type(spider)),
+        version=spider.version,
+    )
+
+
+def _make_way(job: Job, identity: Identity, *, fresh: bool) -> list[str]:
+    """Resume, retire or set aside what is there; what a person should know of it."""
+    if fresh:
+        identity.abandoned = _started(job)
+        aside = job.set_aside("--fresh")
+        return [f"starting anew; the old state is kept in {aside}"] if aside else []
+    summary = job.summary()
+    if summary is None or "job" not in summary.state:
+        return []
+    if summary.phase in OVER:
+        job.retire()
+        return []
+    identity.started = json.loads(summary.state["job"])["started"]
+    identity.resumed = True
+    if summary.phase == "publishing":
+        return [f"publishing what the run of {identity.started} has finished"]
+    counts = summary.counts
+    told = (
+        f"resuming the run of {identity.started} (job {job.name}):"
+        f" {counts['pages']:,} pages and {counts['items']:,} items are done,"
+        f" {summary.pending:,} requests pending"
+    )
+    return [told]
+
+
+def _started(job: Job) -> str | None:
+    """When the unfinished run of *job* was started, if its ledger can say so."""
+    with suppress(ScraperError, ValueError, KeyError, TypeError):
+        summary = job.summary()
+        if summary is not None and summary.phase not in OVER:
+            return str(json.loads(summary.state["job"])["started"])
+    return None
