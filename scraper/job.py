@@ -1,0 +1,443 @@
+"""Jobs: where a crawl keeps its state, who may use it, and whether it is the one asked for.
+
+::
+
+    ROOT/.scrape/SPIDER/JOB/     mode 0700, what is in it 0600
+        ledger.sqlite            the frontier's file, with its -wal and -shm
+        lock                     held by the process that runs the job; names it
+        history.jsonl            one line for each run that ended
+        previous/                the ledger of the last finished run
+        aside-STARTED/           what --fresh moved away; never deleted here
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import re
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scraper.errors import JobError, ScraperError
+from scraper.frontier.inspect import Summary
+from scraper.frontier.inspect import inspect as inspect_ledger
+
+__all__ = [
+    "Job",
+    "JobStatus",
+    "code_of",
+    "compare",
+    "default_name",
+    "identity",
+    "jobs",
+    "started_now",
+]
+
+STATE = ".scrape"
+LEDGER = "ledger.sqlite"
+KEPT = {"lock", "history.jsonl", "previous", "previous.old"}
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=,+-]{0,79}")
+ODD = re.compile(r"[^A-Za-z0-9._=,+-]+")
+SECRET = re.compile(r"pass|secret|token|key|auth|cred", re.IGNORECASE)
+LONG = 60
+
+LOCK_TRIES, LOCK_WAIT = 10, 0.02
+"""`jobs` looks at locks, each for an instant: that is not "running elsewhere"."""
+
+
+# What a job is ----------------------------------------------------------------------------------
+
+
+def started_now(wall: Callable[[], float] = time.time) -> str:
+    """The time in ISO 8601 basic form, UTC: `20240131T235959Z`. Fixed when a job is created."""
+    return datetime.fromtimestamp(wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def default_name(arguments: Mapping[str, Any]) -> str:
+    """The name of the job with these spider arguments: `default`, or `category=travel,pages=3`.
+
+    What a directory name cannot show (odd characters, great length, secrets) stands in a hash.
+    """
+    if not arguments:
+        return "default"
+    shown = {name: "" if SECRET.search(name) else _plain(v) for name, v in arguments.items()}
+    full = ",".join(f"{name}={shown[name]}" for name in sorted(shown))
+    hidden = any(SECRET.search(name) for name in arguments)
+    clean = ODD.sub("-", full)
+    if clean == full and len(clean) <= LONG and not hidden and NAME.fullmatch(clean):
+        return clean
+    exact = json.dumps(arguments, sort_keys=True, default=str)
+    return f"{clean[:LONG].strip('-.,')}-{_digest(exact.encode())[:8]}".lstrip("-.,=+")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def code_of(cls: type) -> str:
+    """A digest of the source files of *cls* and its bases, the framework's left out.
+
+    Empty when there is no source to read, as in an interactive session.
+    """
+    files: list[str] = []
+    for base in cls.__mro__:
+        if base.__module__.split(".", 1)[0] in {"scraper", "builtins", "typing", "abc"}:
+            continue
+        try:
+            name = inspect.getsourcefile(base)
+        except TypeError:
+            return ""
+        if name is None:
+            return ""
+        if name not in files:
+            files.append(name)
+    try:
+        return _digest(b"\0".join(Path(name).read_bytes() for name in files)) if files else ""
+    except OSError:
+        return ""
+
+
+def identity(
+    *,
+    spider: str,
+    arguments: Mapping[str, Any],
+    sinks: Sequence[str],
+    started: str,
+    code: str = "",
+    version: str = "",
+) -> dict[str, Any]:
+    """What a job is fixed to when it is created, as JSON values. `sinks`: their keys, in order."""
+    record = {
+        "spider": spider,
+        "arguments": dict(arguments),
+        "sinks": list(sinks),
+        "started": started,
+        "code": code,
+        "version": version,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=str))
+    return plain
+
+
+def compare(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Whether the job that is *stored* is the one *wanted*: what a person should know, if it is.
+
+    Raises `JobError` that names every difference in spider, arguments and outputs.
+    """
+    differences = []
+    if stored.get("spider") != wanted["spider"]:
+        differences.append(f"spider {stored.get('spider')}, now {wanted['spider']}")
+    was, now = stored.get("arguments") or {}, wanted["arguments"]
+    differences += [
+        f"{_shown(name, was)}, now {_shown(name, now)}"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name, _NONE) != now.get(name, _NONE)
+    ]
+    outputs, outputs_now = stored.get("sinks") or [], wanted["sinks"]
+    if outputs != outputs_now:
+        differences.append(f"outputs {_listed(outputs)}, now {_listed(outputs_now)}")
+    if differences:
+        raise JobError(
+            "this job was created with " + "; ".join(differences),
+            hint=(
+                "Resume it as it was created, give the other crawl a name of its own with --job"
+                " NAME, or start anew with --fresh (the old state is set aside, not deleted)."
+            ),
+        )
+    notes = []
+    if stored.get("code") and wanted["code"] and stored["code"] != wanted["code"]:
+        notes.append("the spider's code has changed since this job was created")
+    if stored.get("version") != wanted["version"]:
+        notes.append(f"this job was created by version {stored.get('version') or 'unknown'}")
+    return notes
+
+
+_NONE = object()
+
+
+def _shown(name: str, arguments: Mapping[str, Any]) -> str:
+    if name not in arguments:
+        return f"no {name}"
+    if SECRET.search(name):
+        return f"{name}=(not shown)"
+    return f"{name}={_plain(arguments[name])}"
+
+
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(map(str, names)) or "none"
+
+
+# Where it lives ---------------------------------------------------------------------------------
+
+
+class Job:
+    """One job's directory. Nothing is created before `locked`.
+
+    Raises `JobError` for a name that cannot be a directory's: names are letters, digits and
+    `. _ = , + -`, and do not begin with a dot.
+    """
+
+    def __init__(self, root: Path, spider: str, name: str = "default") -> None:
+        if not NAME.fullmatch(name):
+            raise JobError(
+                f"{name!r} cannot be the name of a job",
+                hint="Use up to 80 letters, digits, '.', '_', '=', ',', '+' and '-'.",
+            )
+        self.spider = spider
+        self.name = name
+        self.directory = root / STATE / _folder(spider) / name
+        self.ledger = self.directory / LEDGER
+
+    @contextmanager
+    def locked(self) -> Iterator[Job]:
+        """Hold the job for this process. Raises `JobError` when another one does."""
+        self._make()
+        lock = self.directory / "lock"
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise JobError(
+                f"{lock} cannot be opened: {error.strerror}",
+                hint="It must be a file that this user may write; remove it if it is not.",
+            ) from error
+        try:
+            self._lock(handle)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            yield self
+        finally:
+            os.close(handle)  # which lets the lock go, as the end of the process would
+
+    def _make(self) -> None:
+        folder = self.directory
+        try:
+            for part in (folder.parent.parent, folder.parent, folder):
+                part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise JobError(
+                f"{folder} cannot be made: {error.strerror}",
+                hint="Run where this user may write, or choose the project's directory.",
+            ) from error
+
+    def _lock(self, handle: int) -> None:
+        for attempt in range(LOCK_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise JobError(
+                        f"{self.directory / 'lock'} cannot be locked: {error.strerror}",
+                        hint="Keep the project on a file system that has locks.",
+                    ) from error
+                if attempt < LOCK_TRIES - 1:
+                    time.sleep(LOCK_WAIT)
+            else:
+                return
+        pid = _read_pid(handle)
+        raise JobError(
+            f"job {self.name} of spider {self.spider} is running already"
+            + (f" (process {pid})" if pid else ""),
+            hint="Wait until it ends or stop it; `--job NAME` runs another job beside it.",
+        )
+
+    def summary(self) -> Summary | None:
+        """What its ledger says; None when there is none. Raises `DamagedState`."""
+        return inspect_ledger(self.ledger) if self.ledger.exists() else None
+
+    # Moving out of the way ----------------------------------------------------------------------
+
+    def set_aside(self, reason: str) -> Path | None:
+        """Move the state of an unfinished run to a directory of its own and say where it is.
+
+        None when there was nothing. *reason* is noted in it. The job must be locked.
+        """
+        if not self._state():
+            return None
+        folder = self._unused(f"aside-{self._started()}")
+        self._move(folder)
+        note = json.dumps({"reason": reason, "at": started_now()}, ensure_ascii=False)
+        _append(folder / "aside.json", note.encode() + b"\n")
+        return folder
+
+    def retire(self) -> Path | None:
+        """Move the state of a finished run to `previous`, in place of the one before it."""
+        if not self._state():
+            return None
+        previous, old = self.directory / "previous", self.directory / "previous.old"
+        if previous.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            previous.rename(old)
+        self._move(previous)
+        shutil.rmtree(old, ignore_errors=True)
+        return previous
+
+    def _state(self) -> list[Path]:
+        """The run's own files. The ledger comes last: while it is there, the run is."""
+        if not self.directory.is_dir():
+            return []
+        own = [
+            path
+            for path in self.directory.iterdir()
+            if path.name not in KEPT and not path.name.startswith("aside-")
+        ]
+        return sorted(own, key=lambda path: (path == self.ledger, path.name))
+
+    def _started(self) -> str:
+        """When the run began, as its ledger says; the file's own date when it is damaged."""
+        with suppress(ScraperError, ValueError, KeyError, TypeError, AttributeError):
+            summary = self.summary()
+            if summary is not None:
+                started = str(json.loads(summary.state["job"])["started"])
+                if NAME.fullmatch(started):
+                    return started
+        first = self.ledger if self.ledger.exists() else self._state()[0]
+        return started_now(lambda: first.stat().st_mtime)
+
+    def _unused(self, name: str) -> Path:
+        folder, number = self.directory / name, 1
+        while folder.exists():
+            number += 1
+            folder = self.directory / f"{name}-{number}"
+        return folder
+
+    def _move(self, folder: Path) -> None:
+        # One file moves at once, two do not: first bring the log into the ledger, if it is sound.
+        if self.ledger.exists():
+            with suppress(sqlite3.Error):
+                connection = sqlite3.connect(self.ledger, isolation_level=None)
+                try:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                finally:
+                    connection.close()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for path in self._state():
+            path.rename(folder / path.name)
+
+    # History ------------------------------------------------------------------------------------
+
+    def record(self, result: Mapping[str, Any]) -> None:
+        """Add a run that ended to the history: one line of JSON, whole or not at all."""
+        line = json.dumps(dict(result), ensure_ascii=False, default=str)
+        _append(self.directory / "history.jsonl", line.encode("utf-8", "replace") + b"\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The runs that ended, oldest first. A line that was torn by a power cut is left out."""
+        runs: list[dict[str, Any]] = []
+        with suppress(FileNotFoundError):
+            for line in (self.directory / "history.jsonl").read_bytes().splitlines():
+                with suppress(ValueError):
+                    run = json.loads(line)
+                    if isinstance(run, dict):
+                        runs.append(run)
+        return runs
+
+    def __repr__(self) -> str:
+        return f"<Job {self.spider}/{self.name}>"
+
+
+def _append(path: Path, line: bytes) -> None:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":
+            line = b"\n" + line  # after a torn line, begin a new one
+        os.write(handle, line)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _folder(spider: str) -> str:
+    """A spider's name as a directory's: itself, if it can be."""
+    if NAME.fullmatch(spider):
+        return spider
+    return f"spider-{ODD.sub('-', spider)[:LONG].strip('-.')}-{_digest(spider.encode())[:8]}"
+
+
+def _read_pid(handle: int) -> int | None:
+    text = os.pread(handle, 32, 0).strip()
+    return int(text) if text.isdigit() else None
+
+
+# All of them ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One line of `scrape status`. `pid`: of the process that runs it, None when none does.
+
+    `phase`: running, publishing, finished, failed. `problem`: why its ledger cannot be read.
+    """
+
+    spider: str
+    job: str
+    directory: Path
+    pid: int | None = None
+    running: bool = False
+    phase: str = ""
+    started: str = ""
+    pending: int = 0
+    failures: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+
+
+def jobs(root: Path) -> list[JobStatus]:
+    """Every job under *root* that has a ledger, read beside the processes that run them."""
+    ledgers = sorted((root / STATE).glob(f"*/*/{LEDGER}"))
+    return [_status(ledger.parent) for ledger in ledgers]
+
+
+def _status(folder: Path) -> JobStatus:
+    running, pid = _runner(folder / "lock")
+    spider = folder.parent.name
+    try:
+        summary = inspect_ledger(folder / LEDGER)
+        job = json.loads(summary.state.get("job", b"{}"))
+    except (ScraperError, ValueError) as error:
+        return JobStatus(spider, folder.name, folder, pid, running, problem=str(error))
+    return JobStatus(
+        spider=str(job.get("spider", spider)),
+        job=folder.name,
+        directory=folder,
+        pid=pid,
+        running=running,
+        phase=summary.phase,
+        started=str(job.get("started", "")),
+        pending=summary.pending,
+        failures=summary.failures,
+        counts=summary.counts,
+    )
+
+
+def _runner(lock: Path) -> tuple[bool, int | None]:
+    """Whether somebody holds *lock*, and who says so."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False, None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True, _read_pid(handle)
+    else:
+        return False, None
+    finally:
+        os.close(handle)
