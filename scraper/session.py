@@ -143,8 +143,11 @@ def _job(root: Path, spider: Spider, name: str | None) -> Job:
     if name is None:
         fields = arguments_model(type(spider)).model_fields
         values = stored_arguments(spider)
-        plain = to_jsonable_python({n: f.get_default() for n, f in fields.items()})
-        name = jobs.default_name({n: v for n, v in values.items() if v != plain[n]})
+        plain = to_jsonable_python(
+            {n: f.get_default() for n, f in fields.items() if not f.is_required()}
+        )
+        given = {n: v for n, v in values.items() if n not in plain or v != plain[n]}
+        name = jobs.default_name(given)
     return Job(root, spider.name, name)
 
 
