@@ -184,11 +184,13 @@ class TestCodings:
         ],
     )
     async def test_are_undone(self, body: bytes, fields: list[tuple[str, str]]) -> None:
-        async with serving(keep_alive(lambda _: reply(body, *fields))) as port:
-            async with downloader() as web:
-                response = await web.fetch(Request(f"http://127.0.0.1:{port}/"))
-                assert response.body == b"page"
-                assert web.bytes_received == len(body)
+        async with (
+            serving(keep_alive(lambda _: reply(body, *fields))) as port,
+            downloader() as web,
+        ):
+            response = await web.fetch(Request(f"http://127.0.0.1:{port}/"))
+            assert response.body == b"page"
+            assert web.bytes_received == len(body)
 
     async def test_those_of_the_transfer_too(self) -> None:
         packed = gzip.compress(b"page")
@@ -213,10 +215,12 @@ class TestCodings:
     )
     async def test_failures_have_their_codes(self, body: bytes, coding: str, expected: str) -> None:
         answer = reply(body, ("Content-Encoding", coding))
-        async with serving(keep_alive(lambda _: answer)) as port:
-            async with downloader({"max_body": 1 << 20}) as web:
-                assert await reason(web, f"http://127.0.0.1:{port}/") == expected
-                assert await reason(web, f"http://127.0.0.1:{port}/") == expected
+        async with (
+            serving(keep_alive(lambda _: answer)) as port,
+            downloader({"max_body": 1 << 20}) as web,
+        ):
+            assert await reason(web, f"http://127.0.0.1:{port}/") == expected
+            assert await reason(web, f"http://127.0.0.1:{port}/") == expected
 
     async def test_a_large_body_is_finished_in_a_thread(self) -> None:
         page = os.urandom(1 << 20) * 4

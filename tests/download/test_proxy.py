@@ -34,10 +34,12 @@ async def test_a_plain_request_goes_to_the_proxy_with_its_credentials() -> None:
             seen.append(request)
             writer.write(OK)
 
-    async with serving(proxy) as port:
-        async with downloader({"proxy": f"http://user:canary@127.0.0.1:{port}"}) as web:
-            for _ in range(2):
-                assert await reason(web, "http://site.test/a%2Fb?c=%zz") == "http_200"
+    async with (
+        serving(proxy) as port,
+        downloader({"proxy": f"http://user:canary@127.0.0.1:{port}"}) as web,
+    ):
+        for _ in range(2):
+            assert await reason(web, "http://site.test/a%2Fb?c=%zz") == "http_200"
     for request in seen:
         assert request.startswith(b"GET http://site.test/a%2Fb?c=%zz HTTP/1.1\r\n")
         assert CREDENTIALS in request
@@ -89,13 +91,15 @@ async def test_a_tunnel() -> None:
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("site.test").configure_cert(server)
     authority.configure_trust(client)
-    async with serving(answering(OK), tls=server) as target:
-        async with serving(tunnelling(seen, target)) as port:
-            proxy = f"http://user:canary@127.0.0.1:{port}"
-            async with downloader({"proxy": proxy}, tls=client) as web:
-                assert await reason(web, "https://site.test/secret?path") == "http_200"
-                assert web.sent == 1
-                assert await reason(web, "https://other.test/") == "tls_hostname"
+    async with (
+        serving(answering(OK), tls=server) as target,
+        serving(tunnelling(seen, target)) as port,
+    ):
+        proxy = f"http://user:canary@127.0.0.1:{port}"
+        async with downloader({"proxy": proxy}, tls=client) as web:
+            assert await reason(web, "https://site.test/secret?path") == "http_200"
+            assert web.sent == 1
+            assert await reason(web, "https://other.test/") == "tls_hostname"
     assert seen[0].startswith(b"CONNECT site.test:443 HTTP/1.1\r\n")
     assert CREDENTIALS in seen[0]
     assert b"path" not in b"".join(seen)
@@ -113,9 +117,11 @@ async def test_a_tunnel() -> None:
     ids=["407", "502", "504", "dies"],
 )
 async def test_refusals(scheme: str, answer: bytes, expected: str) -> None:
-    async with serving(answering(answer)) as port:
-        async with downloader({"proxy": f"http://user:canary@127.0.0.1:{port}"}) as web:
-            found = await outcome(web, f"{scheme}://site.test/?token=canary")
+    async with (
+        serving(answering(answer)) as port,
+        downloader({"proxy": f"http://user:canary@127.0.0.1:{port}"}) as web,
+    ):
+        found = await outcome(web, f"{scheme}://site.test/?token=canary")
     assert isinstance(found, FetchError)
     assert found.reason == expected
     assert "canary" not in f"{found!s} {found!r} {found.detail}"
@@ -124,17 +130,21 @@ async def test_refusals(scheme: str, answer: bytes, expected: str) -> None:
 
 
 async def test_a_502_is_a_response_for_whoever_accepts_it() -> None:
-    async with serving(answering(reply(b"why", status=502))) as port:
-        async with downloader({"proxy": f"http://127.0.0.1:{port}"}) as web:
-            found = await outcome(web, Request("http://site.test/", accept={502}))
+    async with (
+        serving(answering(reply(b"why", status=502))) as port,
+        downloader({"proxy": f"http://127.0.0.1:{port}"}) as web,
+    ):
+        found = await outcome(web, Request("http://site.test/", accept={502}))
     assert isinstance(found, Response)
     assert (found.status, found.body) == (502, b"why")
 
 
 async def test_a_death_within_the_tunnel() -> None:
-    async with serving(tunnelling([], 0, cut=True)) as port:
-        async with downloader({"proxy": f"http://127.0.0.1:{port}"}) as web:
-            assert await reason(web, "https://site.test/") == "proxy_connect"
+    async with (
+        serving(tunnelling([], 0, cut=True)) as port,
+        downloader({"proxy": f"http://127.0.0.1:{port}"}) as web,
+    ):
+        assert await reason(web, "https://site.test/") == "proxy_connect"
 
 
 async def test_a_proxy_that_is_not_there() -> None:

@@ -40,15 +40,19 @@ def serving_as(
 
 
 async def test_a_good_certificate(authority: trustme.CA) -> None:
-    async with serving(answering(OK), tls=serving_as(authority, "127.0.0.1")) as port:
-        async with downloader(tls=trusting(authority)) as web:
-            assert await reason(web, f"https://127.0.0.1:{port}/") == "http_200"
+    async with (
+        serving(answering(OK), tls=serving_as(authority, "127.0.0.1")) as port,
+        downloader(tls=trusting(authority)) as web,
+    ):
+        assert await reason(web, f"https://127.0.0.1:{port}/") == "http_200"
 
 
 async def test_an_unknown_issuer(authority: trustme.CA) -> None:
-    async with serving(answering(OK), tls=serving_as(authority, "127.0.0.1")) as port:
-        async with downloader() as web:
-            found = await outcome(web, f"https://127.0.0.1:{port}/")
+    async with (
+        serving(answering(OK), tls=serving_as(authority, "127.0.0.1")) as port,
+        downloader() as web,
+    ):
+        found = await outcome(web, f"https://127.0.0.1:{port}/")
     assert isinstance(found, FetchError)
     assert (found.reason, found.sent) == ("tls_untrusted", False)
 
@@ -63,16 +67,20 @@ async def test_out_of_date(authority: trustme.CA, begins: int, ends: int) -> Non
         not_before=datetime(begins, 1, 1, tzinfo=UTC),
         not_after=datetime(ends, 1, 1, tzinfo=UTC),
     )
-    async with serving(answering(OK), tls=tls) as port:
-        async with downloader(tls=trusting(authority)) as web:
-            assert await reason(web, f"https://127.0.0.1:{port}/") == "tls_expired"
+    async with (
+        serving(answering(OK), tls=tls) as port,
+        downloader(tls=trusting(authority)) as web,
+    ):
+        assert await reason(web, f"https://127.0.0.1:{port}/") == "tls_expired"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_another_hosts(authority: trustme.CA, host: str) -> None:
-    async with serving(answering(OK), tls=serving_as(authority, "elsewhere.test")) as port:
-        async with downloader(tls=trusting(authority)) as web:
-            assert await reason(web, f"https://{host}:{port}/") == "tls_hostname"
+    async with (
+        serving(answering(OK), tls=serving_as(authority, "elsewhere.test")) as port,
+        downloader(tls=trusting(authority)) as web,
+    ):
+        assert await reason(web, f"https://{host}:{port}/") == "tls_hostname"
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -109,9 +117,11 @@ async def test_https_asked_of_plain_http() -> None:
 
 async def test_http_asked_of_tls(authority: trustme.CA) -> None:
     # OpenSSL hangs up without a word; a server that answers with an alert is `protocol`.
-    async with serving(answering(OK), tls=serving_as(authority, "127.0.0.1")) as port:
-        async with downloader() as web:
-            assert await reason(web, f"http://127.0.0.1:{port}/") in ("conn_reset", "protocol")
+    async with (
+        serving(answering(OK), tls=serving_as(authority, "127.0.0.1")) as port,
+        downloader() as web,
+    ):
+        assert await reason(web, f"http://127.0.0.1:{port}/") in ("conn_reset", "protocol")
     async with serving(answering(b"\x15\x03\x01\x00\x02\x02\x46")) as port, downloader() as web:
         assert await reason(web, f"http://127.0.0.1:{port}/") == "protocol"
 
@@ -129,18 +139,22 @@ async def test_a_server_that_hangs_up_during_the_handshake() -> None:
 async def test_checks_are_lifted_for_the_hosts_that_say_so_and_that_is_logged_once(
     authority: trustme.CA, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(answering(OK), tls=serving_as(authority, "elsewhere.test")) as port:
-        async with downloader(insecure_hosts=lambda host: host == "127.0.0.1") as web:
-            assert await reason(web, f"https://127.0.0.1:{port}/") == "http_200"
-            assert await reason(web, f"https://127.0.0.1:{port}/") == "http_200"
-            assert await reason(web, f"https://localhost:{port}/") == "tls_untrusted"
+    async with (
+        serving(answering(OK), tls=serving_as(authority, "elsewhere.test")) as port,
+        downloader(insecure_hosts=lambda host: host == "127.0.0.1") as web,
+    ):
+        assert await reason(web, f"https://127.0.0.1:{port}/") == "http_200"
+        assert await reason(web, f"https://127.0.0.1:{port}/") == "http_200"
+        assert await reason(web, f"https://localhost:{port}/") == "tls_untrusted"
     assert [record.getMessage() for record in caplog.records] == [
         "certificates of 127.0.0.1 are not checked (verify_tls = false)"
     ]
 
 
 async def test_checks_are_lifted_for_all(authority: trustme.CA) -> None:
-    async with serving(answering(OK), tls=serving_as(authority, "elsewhere.test")) as port:
-        async with downloader({"verify_tls": False}) as web:
-            request = Request(f"https://127.0.0.1:{port}/")
-            assert (await web.fetch(request)).body == b"ok"
+    async with (
+        serving(answering(OK), tls=serving_as(authority, "elsewhere.test")) as port,
+        downloader({"verify_tls": False}) as web,
+    ):
+        request = Request(f"https://127.0.0.1:{port}/")
+        assert (await web.fetch(request)).body == b"ok"

@@ -170,15 +170,19 @@ class TestSlowness:
 
     async def test_silence_within_the_body(self) -> None:
         wire = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"
-        async with serving(answering(wire, close=False)) as port:
-            async with downloader({"timeout": 0.05}) as web:
-                assert await reason(web, f"http://127.0.0.1:{port}/") == "timeout"
+        async with (
+            serving(answering(wire, close=False)) as port,
+            downloader({"timeout": 0.05}) as web,
+        ):
+            assert await reason(web, f"http://127.0.0.1:{port}/") == "timeout"
 
     async def test_no_connection_in_time_means_nothing_was_sent(self) -> None:
         # A handshake that is never answered: the connection does not stand until TLS does.
-        async with serving(answering(close=False)) as port:
-            async with downloader({"connect_timeout": 0.05}) as web:
-                found = await failure(web, f"https://127.0.0.1:{port}/")
+        async with (
+            serving(answering(close=False)) as port,
+            downloader({"connect_timeout": 0.05}) as web,
+        ):
+            found = await failure(web, f"https://127.0.0.1:{port}/")
         assert (found.reason, found.sent) == ("timeout", False)
 
     async def test_a_trickle_is_too_slow(self) -> None:
@@ -193,9 +197,11 @@ class TestSlowness:
         async with serving(handler) as port, downloader(rate_window=0.02) as web:
             found = await failure(web, f"http://127.0.0.1:{port}/")
             assert found.reason == "too_slow"
-        async with serving(handler) as port:
-            async with downloader({"min_rate": 0, "timeout": 0.1}, rate_window=0.02) as web:
-                assert await reason(web, f"http://127.0.0.1:{port}/") == "timeout"
+        async with (
+            serving(handler) as port,
+            downloader({"min_rate": 0, "timeout": 0.1}, rate_window=0.02) as web,
+        ):
+            assert await reason(web, f"http://127.0.0.1:{port}/") == "timeout"
 
     async def test_cancelling_passes_and_closes_the_connection(self) -> None:
         gone = asyncio.Event()
