@@ -32,6 +32,7 @@ __all__ = [
     "Project",
     "Spiders",
     "find",
+    "find_state",
     "prepare",
     "require",
 ]
@@ -249,6 +250,17 @@ def require(start: Path | None = None) -> Project:
             hint="`scrape init DIR` makes a project; `scrape run FILE.py` needs none.",
         )
     return project
+
+
+def find_state(start: Path | None = None) -> Path:
+    """The directory under which jobs keep their state: the project's, or that of files run here.
+
+    Raises `UsageError` where there is neither.
+    """
+    here = (start or Path.cwd()).resolve()
+    if find(here) is None and (here / STATE_NAME).is_dir():
+        return here
+    return require(here).root
 
 
 @dataclass(frozen=True, slots=True)

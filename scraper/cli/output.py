@@ -65,8 +65,6 @@ def columns(rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> None
         data(f"{line[: edge - 1]}…" if edge and len(line) > edge else line)
 
 
-def when(stamp: float | None) -> str:
+def when(at: datetime | None) -> str:
     """A date for people, in local time."""
-    if stamp is None:
-        return "-"
-    return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{at.astimezone():%Y-%m-%d %H:%M}" if at is not None else "-"

@@ -1,0 +1,106 @@
+"""scrape status: the jobs, and how far they are."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from scraper.cli.output import DebugOption, JsonOption, columns, complain, data_json, note, when
+from scraper.errors import UsageError
+from scraper.job import JobStatus, jobs
+from scraper.mistakes import nearest
+from scraper.project import find_state
+from scraper.report import failures
+
+HEADS = ("SPIDER", "JOB", "STATE", "PAGES", "ITEMS", "FAILED", "PENDING", "STARTED")
+
+
+def status(
+    spider: Annotated[
+        str | None, typer.Argument(metavar="SPIDER", help="Only this spider's jobs.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The jobs and how far they are: the running ones, the unfinished and the finished.
+
+    An unfinished job goes on when its command is given again.
+    """
+    found = jobs(find_state())
+    if spider is not None:
+        found = jobs_of(spider, found)
+    if as_json:
+        data_json([_as_dict(job) for job in found])
+        return
+    readable = [job for job in found if not job.problem]
+    if readable:
+        columns((_row(job) for job in readable), HEADS)
+    for job in found:
+        if job.problem:
+            first, _, hint = job.problem.partition("\n")
+            complain(f"{job.spider} {job.job}: {first}", hint)
+    if not found:
+        note("There are no jobs yet: `scrape run SPIDER` makes one.")
+
+
+def jobs_of(spider: str, found: list[JobStatus]) -> list[JobStatus]:
+    """Those of *spider*. Raises `UsageError` when it has none."""
+    own = [job for job in found if job.spider == spider]
+    if not own:
+        names = sorted({job.spider for job in found})
+        close = nearest(spider, names)
+        raise UsageError(
+            f"spider {spider} has no job here" + (f"; {close}" if close else ""),
+            hint=f"There are jobs of: {', '.join(names)}."
+            if names
+            else "Nothing was run here yet.",
+        )
+    return own
+
+
+def state_of(job: JobStatus) -> str:
+    """What to call a job's phase: a job in the making that nobody runs is unfinished."""
+    if job.running:
+        return "running"
+    return "unfinished" if job.phase in ("", "running", "publishing") else job.phase
+
+
+def started_at(job: JobStatus) -> datetime | None:
+    """When the job was created."""
+    with suppress(ValueError):
+        return datetime.strptime(job.started, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return None
+
+
+def _row(job: JobStatus) -> tuple[object, ...]:
+    numbers = (job.counts["pages"], job.counts["items"], failures(job.counts), job.pending)
+    return (
+        job.spider,
+        job.job,
+        state_of(job),
+        *(f"{number:,}" for number in numbers),
+        when(started_at(job)),
+    )
+
+
+def _as_dict(job: JobStatus) -> dict[str, Any]:
+    started = started_at(job)
+    return {
+        "spider": job.spider,
+        "job": job.job,
+        "state": "damaged" if job.problem else state_of(job),
+        "phase": job.phase,
+        "running": job.running,
+        "pid": job.pid,
+        "started": started.isoformat() if started else None,
+        "pages": job.counts["pages"],
+        "items": job.counts["items"],
+        "failed": failures(job.counts),
+        "pending": job.pending,
+        "counts": dict(job.counts),
+        "directory": str(job.directory),
+        "problem": job.problem,
+    }
