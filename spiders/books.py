@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import field_validator
 
@@ -39,6 +39,7 @@ class Books(Spider):
     """The whole shop: through the list pages and the categories to each book once."""
 
     name = "books"
+    settings: ClassVar = {"crawl": {"max_depth": 100}}  # a list page only leads to the next one
     site: str = "https://books.toscrape.com/"
 
     async def start(self) -> AsyncIterator[Request]:

@@ -13,10 +13,10 @@ from urllib.parse import urljoin
 
 from pydantic import Field
 
-from scraper import Item, Output, Request, Response, Spider
+from scraper import Item, Output, Request, Response, Selector, Spider
 
 HEADINGS = "[role=main] :is(h1, h2, h3, h4, h5, h6)"
-PERMALINK = re.compile(r"(?: ?\[source\])?[ ¶#🔗]*$")  # what Sphinx appends to what can be linked
+ADDED = "a.headerlink, .viewcode-link"  # what Sphinx appends to what can be linked to
 CLASSES = re.compile(r"[\w -]+")
 NO_PAGES = r"/_(?:sources|downloads|static|images)/"
 
@@ -82,7 +82,7 @@ def page_of(response: Response) -> Page:
         headings=[
             Heading(
                 level=int(heading.tag[1]),
-                text=PERMALINK.sub("", heading.text),
+                text=_own_text(heading),
                 id=heading.css("a.headerlink::attr(href)").re_first("^#(.+)"),
             )
             for heading in response.css(HEADINGS)
@@ -103,8 +103,15 @@ def objects_of(response: Response) -> Iterator[Object]:
                 domain=_domain(signature.attrib["class"]),
                 kind=classes.split()[-1],
                 name=signature.css(".sig-name").text,
-                signature=PERMALINK.sub("", signature.text),
+                signature=_own_text(signature),
             )
+
+
+def _own_text(element: Selector) -> str:
+    text = element.text
+    for added in reversed(element.css(ADDED)):
+        text = text.removesuffix(added.text).rstrip()
+    return text
 
 
 def _domain(classes: str) -> str:
