@@ -75,7 +75,7 @@ def _pseudo_query(css: str, name: str | None) -> Query:
         css, below = f"{css} *", False
     if name is None:
         return Query(css, "texts" if below else "text")
-    return Query(f"{css}, :is({css}) *" if below and css != "*" else css, "attr", name.lower())
+    return Query(f"{css}, {css} *" if below and css != "*" else css, "attr", name.lower())
 
 
 def _split(selector: str) -> Iterator[str]:
