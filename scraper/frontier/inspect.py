@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -43,14 +42,11 @@ class Summary:
 def inspect(path: Path) -> Summary:
     """Sum up the ledger at *path* without writing to it. Raises `JobError`, `DamagedState`."""
     kept: dict[str, dict[str, Any]] = {"count": {}, "position": {}, "state": {}}
-    try:
-        with closing(tables.connect(path, read_only=True)) as connection:
-            connection.execute("BEGIN")  # one instant for all that is read
-            head = tables.read_head(connection)
-            for _, kind, name, value, _ in tables.read(connection, "kept"):
-                kept[kind][name] = value
-    except sqlite3.Error as error:
-        raise tables.explained(error, path) from error
+    with tables.explaining(path), closing(tables.connect(path, read_only=True)) as connection:
+        connection.execute("BEGIN")  # one instant for all that is read
+        head = tables.read_head(connection)
+        for _, kind, name, value, _ in tables.read(connection, "kept"):
+            kept[kind][name] = value
     return Summary(
         pending=head.rows["requests"],
         leased=len(head.leased),
@@ -65,9 +61,7 @@ def inspect(path: Path) -> Summary:
 
 def read_failures(path: Path) -> Iterator[dict[str, Any]]:
     """The requests that ended without success, oldest first, as dicts of `core.Failed`."""
-    try:
-        with closing(tables.connect(path, read_only=True)) as connection:
-            for _, *columns, _ in tables.read(connection, "failures"):
-                yield Failed._make(columns)._asdict()
-    except sqlite3.Error as error:
-        raise tables.explained(error, path) from error
+    with tables.explaining(path), closing(tables.connect(path, read_only=True)) as connection:
+        tables.read_head(connection)
+        for _, *columns, _ in tables.read(connection, "failures"):
+            yield Failed._make(columns)._asdict()

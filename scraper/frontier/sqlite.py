@@ -44,7 +44,7 @@ INSERT_HOST = "INSERT OR REPLACE INTO hosts VALUES (?, ?, ?, ?, ?)"
 INSERT_SEEN = "INSERT INTO seen VALUES (?, ?, ?)"
 INSERT_FAILURE = "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_KEPT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)"
-UPDATE_HEAD = "UPDATE ledger SET head = ?, crc = ? WHERE id = 1 AND crc = ?"
+UPDATE_HEAD = "UPDATE ledger SET head = ?, crc = ? WHERE id = 1"
 BY_IDS = "WHERE id IN (SELECT value FROM json_each(?))"
 
 
@@ -123,7 +123,7 @@ class SqliteFrontier:
 
     def _open(self) -> Recovery:
         now = self._wall()
-        with self._explaining():
+        with tables.explaining(self.path):
             if not self.path.exists():
                 tables.create(self.path)
             self._connection = connection = tables.connect(self.path)
@@ -240,7 +240,7 @@ class SqliteFrontier:
         core = self._core
         changes = core.apply(batch, now)
         try:
-            with self._explaining(), self._transaction():
+            with tables.explaining(self.path), self._transaction():
                 self._head.commits += 1
                 self._write(changes)
                 leases = core.lease(batch.want, now)
@@ -257,7 +257,7 @@ class SqliteFrontier:
             return
         try:
             if clean:
-                with self._explaining():
+                with tables.explaining(self.path):
                     self._release_all()
         except ScraperError:
             if self._failure is None:  # else it has been reported, and this is its echo
@@ -292,24 +292,21 @@ class SqliteFrontier:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        """All or nothing. Notices another writer, whatever let it past the job's lock."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            (crc,) = self._db.execute("SELECT crc FROM ledger").fetchone()
+            if crc != self._crc:
+                raise JobError(
+                    f"{self.path} was written by another process meanwhile",
+                    hint="Let only one run of this job at a time use it; then run again.",
+                )
             yield
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:  # SQLite rolls back by itself when the disk is full
                 self._db.execute("ROLLBACK")
             raise
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Turn what SQLite and the reading of damaged values raise into errors for people."""
-        try:
-            yield
-        except ScraperError:
-            raise
-        except sqlite3.Error as error:
-            raise tables.explained(error, self.path) from error
 
     def _write(self, changes: Changes) -> None:
         db, rows = self._db, self._head.rows
@@ -357,18 +354,12 @@ class SqliteFrontier:
         return ((name, value) for (k, name), (_, value) in self._kept.items() if k == kind)
 
     def _write_head(self, *, clean: bool) -> None:
-        """The last step of a transaction. It also notices another writer, wherever it runs."""
         head, core = self._head, self._core
         head.clean = clean
         head.last_id = core.last_id
         head.leased, head.sending = list(core.leased), list(core.sending)
-        text, crc = head.dump()
-        if self._db.execute(UPDATE_HEAD, (text, crc, self._crc)).rowcount != 1:
-            raise JobError(
-                f"{self.path} was written by another process meanwhile",
-                hint="Let only one run of this job at a time use it; then run again.",
-            )
-        self._crc = crc
+        text, self._crc = head.dump()
+        self._db.execute(UPDATE_HEAD, (text, self._crc))
 
     # What the core reads back -------------------------------------------------------------------
 

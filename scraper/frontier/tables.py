@@ -13,6 +13,7 @@ import sqlite3
 import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ __all__ = [
     "create",
     "damaged",
     "explained",
+    "explaining",
     "fingerprints",
     "read",
     "read_head",
@@ -251,6 +253,17 @@ def damaged(path: Path | str, what: str) -> DamagedState:
         f"{path} is damaged: {what}",
         hint="Restore it from a copy, or run with --fresh: that sets the old state aside.",
     )
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into errors for people. Its own messages may be damaged, too."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+    except UnicodeDecodeError as error:
+        raise damaged(path, "it holds text that is not text") from error
 
 
 def explained(error: sqlite3.Error, path: Path) -> ScraperError:
