@@ -96,7 +96,7 @@ _ADDRESS = re.compile(r"[0-9.]+")
 def _split(netloc: str) -> tuple[str, str]:
     """Host and port; "" for none."""
     host, colon, port = netloc.rpartition(":")
-    return (host, port) if colon and not port.endswith("]") else (netloc, "")
+    return (host, port) if colon and port.isdigit() else (netloc, "")
 
 
 def _as_href_host(host: str) -> str:

@@ -268,7 +268,7 @@ class HostState:
         self._cut(now, exchange)
         if exchange.kind == "broken":
             self._unreached = 0
-        elif exchange.started_at > self._lost_at:
+        elif exchange.started_at >= self._lost_at:
             self._lost_at = now
             self._unreached += 1
             if self._unreached >= MAX_UNREACHED:
@@ -280,7 +280,7 @@ class HostState:
         self.quiet_until = max(self.quiet_until, now + seconds)
 
     def _cut(self, now: float, exchange: Exchange) -> None:
-        if exchange.started_at > self._cut_at:
+        if exchange.started_at >= self._cut_at:
             self._cut_at = now
             self._window = max(self._window / 2, 1.0)
             self._latency = 0.0  # measured anew at the new window
@@ -288,7 +288,7 @@ class HostState:
     def _learn(self, now: float, exchange: Exchange, alone: bool) -> None:
         """Additive increase while latency stays near what it is without load."""
         latency = exchange.latency
-        if exchange.started_at <= self._cut_at or not latency >= 0.0:  # nan included
+        if exchange.started_at < self._cut_at or not latency >= 0.0:  # nan included
             return
         self._latency = _smooth(self._latency, latency)
         if alone or latency < self._baseline or not self._baseline:
@@ -334,22 +334,21 @@ class HostState:
         if saved is None:
             return state
         record = _Record(saved)
-        state.set_crawl_delay(record.number("crawl_delay", 0.0))
-        state._pauses = min(int(record.number("pauses", 0)), policy.max_pauses)
-        state._unreached = min(int(record.number("unreached", 0)), MAX_UNREACHED - 1)
+        number, flag = record.number, record.flag
+        state.set_crawl_delay(number("crawl_delay", 0.0))
+        state._pauses = min(int(number("pauses", 0)), policy.max_pauses)
+        state._unreached = min(int(number("unreached", 0)), MAX_UNREACHED - 1)
         state._refusal = record.text("refusal")
-        longest = max(policy.max_retry_after, CEILING)
-        rest = min(record.number("quiet", 0.0) - now_wall, longest)
+        rest = min(number("quiet", 0.0) - now_wall, max(policy.max_retry_after, CEILING))
         if rest > 0:
             state.quiet_until = now_mono + rest
-        age = max(now_wall - record.number("started", -math.inf), 0.0)
-        if age < math.inf:
-            state._started_at = now_mono - age
-        if age <= STALE:
-            state._window = min(max(record.number("window", 1.0), 1.0), float(policy.per_host))
-            state._baseline = record.number("baseline", 0.0)
-            state._answered = record.flag("answered")
-            state._failed_last = record.flag("failed_last")
+        age = max(now_wall - number("started", -math.inf), 0.0)
+        state._started_at = now_mono - age
+        state._window = min(max(number("window", 1.0), 1.0), float(policy.per_host))
+        state._baseline = number("baseline", 0.0)
+        state._answered, state._failed_last = flag("answered"), flag("failed_last")
+        if age > STALE:
+            state._window, state._baseline, state._answered = 1.0, 0.0, False
         return state
 
     def __repr__(self) -> str:

@@ -73,8 +73,8 @@ class Scope:
     """Where links may lead.
 
     With *allowed_domains* (entries such as ``example.com``, ``example.com:8080``, ``127.0.0.1``):
-    to these and their subdomains; an entry without a port, or with a default one, means any port. Otherwise by *mode*:
-    ``host``: the hosts (and ports, not schemes) of the start requests; ``domain``: their
+    to these and their subdomains; without a port, or with a default one, on any. Otherwise by
+    *mode*: ``host``: the hosts (and ports, not schemes) of the start requests; ``domain``: their
     registered domains, whole, on any port; ``any``: everywhere. In each mode, a host in scope that
     redirects a start request takes its target's host into the scope.
     """
