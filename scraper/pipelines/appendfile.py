@@ -137,10 +137,22 @@ class AppendFile:
         exists = self.working.exists()
         if size and not exists:
             raise self._less(0, size, "it is gone")
-        if size is None and self.mode == "replace" and exists and not self._claim.ours:
+        if size:
+            self._claim.resumed = True
+        if not exists or self._claim.ours:
+            return
+        if size and self._claim.foreign:
+            raise DamagedState(
+                f"{self.working} is another crawl's by now (see {self._claim.path.name})",
+                hint="Put this crawl's file back, or start anew with --fresh.",
+            )
+        if not size:
             # Left by a crawl that can no longer be resumed, or by one that nobody knows.
-            holder = self._claim.holder
-            self._move_aside(holder.aside if holder else "aside")
+            suffix = self._claim.holder.aside if self._claim.holder else "aside"
+            if self.mode == "replace":
+                self._move_aside(suffix)
+            elif self._claim.base is not None:
+                self._cut_aside(self._claim.base, suffix)
 
     def _settle(self, size: int | None) -> int:
         found = os.fstat(self._fd).st_size
@@ -148,7 +160,7 @@ class AppendFile:
             base = self._claim.base if self._claim.ours else None
             target = (found if base is None else base) if self.mode == "append" else 0
         else:
-            base, target = self._claim.base, size
+            target = size
         if found < target:
             raise self._less(found, target, "it was cut or replaced")
         if found > target and self.mode == "append" and not self._claim.ours:
@@ -246,8 +258,8 @@ class AppendFile:
     async def set_aside(self) -> None:
         """Move what this crawl wrote out of the way: never deleted, nothing overwritten.
 
-        To `FILE.failed` when this process wrote to it, to `FILE.aside-<started>` when it did not;
-        in append mode this crawl's records alone, and FILE is again what it was before.
+        To `FILE.failed` when this process wrote to it, else to `FILE.partial.aside-<started>`. In
+        append mode this crawl's records alone move, and FILE is again what it was before.
         """
         await self._close()
         await self._in_thread(self._set_aside)
@@ -267,7 +279,7 @@ class AppendFile:
         if self.working.stat().st_size == 0:
             self.working.unlink()
             return
-        self.aside = _reserve(self.path, suffix)
+        self.aside = _reserve(self.path if suffix == "failed" else self.working, suffix)
         self.working.replace(self.aside)
 
     def _cut_aside(self, base: int, suffix: str) -> None:

@@ -37,6 +37,13 @@ class Owner:
     def of(cls, crawl: CrawlInfo) -> Owner:
         return cls(crawl.spider, crawl.started, str(crawl.job_dir or ""))
 
+    def same(self, other: Owner) -> bool:
+        """One job, even if the project was moved meanwhile. What has no job is never the same."""
+        mine, others = (
+            (owner.spider, owner.started, Path(owner.job).name) for owner in (self, other)
+        )
+        return mine == others and self.job != ""
+
     @property
     def aside(self) -> str:
         """The ending of what is moved out of its way; the date comes from a file: be careful."""
@@ -51,7 +58,8 @@ class Claim:
     """The lock file *path*. All methods block: call them in a thread.
 
     `owner`: the crawl that holds it. `holder`: whom the file named when it was taken, None when
-    it named nobody. `base`: the size of an append-mode file before its owner's first record.
+    it named nobody. `resumed`: the owner's job wrote to it before. `base`: the size of an
+    append-mode file before its owner's first record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,14 +68,14 @@ class Claim:
         self.holder: Owner | None = None
         self.base: int | None = None
         self._fd = -1
-        self._resumed = False
+        self.resumed = False
         self._recorded = False
 
     @property
     def ours(self) -> bool:
         """What lies there is the owner's: recorded now, or by its job's last process."""
-        same = self.holder == self.owner and self.owner.job != ""
-        return self._recorded or (same and self._resumed)
+        same = self.holder is not None and self.holder.same(self.owner)
+        return self._recorded or (same and self.resumed)
 
     @property
     def foreign(self) -> bool:
@@ -80,7 +88,7 @@ class Claim:
         *resumed*: the owner's job goes on. A new one may carry the directory and, within one
         second, the date of the one it replaces: what that one left is not its own.
         """
-        self.owner, self._resumed = owner, resumed
+        self.owner, self.resumed = owner, resumed
         self._fd = self._locked()
         stored = _parse(os.pread(self._fd, 65536, 0))
         self.holder, self.base = stored if stored is not None else (None, None)
@@ -88,7 +96,7 @@ class Claim:
     def _locked(self) -> int:
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(self.path, flags, 0o644)
+            fd = os.open(self.path, flags, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same_file(fd, self.path):

@@ -256,7 +256,15 @@ class SinkContract:
         kept = b"".join(_contents(tmp_path).values())
         assert all(_bytes(record) in kept for record in self.records(3, 100))
         asyncio.run(_ended(self, again, "publish"))
-        assert self.published(tmp_path)[-2:] == self.records(2)
+        assert self.published(tmp_path) == self.records(2)
+
+    def test_project_that_was_moved(self, tmp_path: Path) -> None:
+        old, new = tmp_path / "old", tmp_path / "new"
+        position = asyncio.run(self.write(crawl_info(old), None, self.records(2)))
+        old.rename(new)
+        asyncio.run(self.write(crawl_info(new), position, self.records(1, 2)))
+        asyncio.run(_ended(self, crawl_info(new), "publish"))
+        assert self.published(new) == self.records(3)
 
     def test_two_crawls_at_once(self, tmp_path: Path) -> None:
         async def both() -> None:
@@ -287,7 +295,7 @@ class SinkContract:
         kept = b"".join(_contents(tmp_path).values())
         assert all(_bytes(record) in kept for record in self.records(2, 100))
         asyncio.run(_ended(self, crawl_info(tmp_path), "publish"))
-        assert self.published(tmp_path)[-2:] == self.records(2)
+        assert self.published(tmp_path) == self.records(2)
 
     def test_place_that_cannot_be_written(self, tmp_path: Path) -> None:
         crawl = crawl_info(tmp_path)

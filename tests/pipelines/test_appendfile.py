@@ -208,6 +208,33 @@ async def test_position_within_a_record_is_refused(tmp_path: Path) -> None:
         await begin(tmp_path / "out", 3)
 
 
+async def test_file_that_became_anothers(tmp_path: Path) -> None:
+    file = await begin(tmp_path / "out")
+    end = await file.write([b"1\n"])
+    await file.aclose()
+    (tmp_path / "out.lock").unlink()
+    (tmp_path / "out.partial").unlink()
+    file = await begin(tmp_path / "out", owner=Owner("books", "20260103T000000Z"))
+    await file.write([b"theirs\n"])
+    await file.aclose()
+    with pytest.raises(DamagedState, match="another crawl's by now"):
+        await begin(tmp_path / "out", end)
+    assert (tmp_path / "out.partial").read_bytes() == b"theirs\n"
+
+
+async def test_append_after_a_crawl_that_nobody_can_resume(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"old\n")
+    killed = await begin(tmp_path / "out", owner=Owner("books", "20260101T000000Z"), mode="append")
+    await killed.write([b"half a cra"])
+    await killed.aclose()
+    file = await begin(tmp_path / "out", mode="append")
+    await file.write([b"1\n"])
+    await file.publish()
+    await file.aclose()
+    assert (tmp_path / "out").read_bytes() == b"old\n1\n"
+    assert (tmp_path / "out.aside-20260101T000000Z").read_bytes() == b"half a cra"
+
+
 # ── publishing
 
 
@@ -297,8 +324,8 @@ async def test_lock_that_says_nothing(tmp_path: Path, content: bytes) -> None:
     await file.publish()
     await file.aclose()
     assert (tmp_path / "out").read_bytes() == b"1\n"
-    assert (tmp_path / "out.aside").read_bytes() == b"whose?\n"
-    assert names(tmp_path) == ["out", "out.aside"]
+    assert (tmp_path / "out.partial.aside").read_bytes() == b"whose?\n"
+    assert names(tmp_path) == ["out", "out.partial.aside"]
 
 
 async def test_lock_whose_date_is_a_path(tmp_path: Path) -> None:
@@ -307,7 +334,7 @@ async def test_lock_whose_date_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "out.partial").write_bytes(b"whose?\n")
     file = await begin(tmp_path / "out")
     await file.aclose()
-    assert "out.aside-.._.._.._evil" in names(tmp_path)
+    assert "out.partial.aside-.._.._.._evil" in names(tmp_path)
 
 
 async def test_append_without_its_lock_cuts_nothing_for_good(tmp_path: Path) -> None:
