@@ -14,7 +14,9 @@ import logging
 import resource
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
+from itertools import chain
 from ssl import SSLContext
 from typing import Any
 
@@ -78,6 +80,7 @@ class AiohttpDownloader:
         self._resolver: wire.Resolver | None = None
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
         self._guarded = not http.allow_private
+        self._max_headers = int(http.max_headers)
         self._max_wire = int(http.max_wire)
         self._max_body = int(http.max_body)
         self._max_plain = min(self._max_wire, self._max_body)
@@ -216,9 +219,10 @@ class AiohttpDownloader:
 
     def _read_headers(self, answer: aiohttp.ClientResponse, request: Request) -> Headers:
         # Isomorphic, as the Fetch Standard reads header values: nothing is lost, nothing fails.
-        fields = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in answer.raw_headers]
-        if sum([len(name) + len(value) + 4 for name, value in fields]) > self._http.max_headers:
+        raw = answer.raw_headers
+        if sum(map(len, chain.from_iterable(raw))) + 4 * len(raw) > self._max_headers:
             raise FetchError("headers_too_large", detail="more than http.max_headers in all")
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
         if self._jars is not None and "Set-Cookie" in answer.headers:
             cookies = [_utf8(value) for name, value in fields if name.lower() == "set-cookie"]
             self._jars.store(request.options.session, request.url, cookies, self._now())
@@ -303,19 +307,23 @@ def _codings(answer: aiohttp.ClientResponse) -> list[str]:
 
 def _target(url: str) -> yarl.URL:
     """*url* for aiohttp, so that its bytes go out unchanged. Raises `FetchError`."""
-    href = urls.without_fragment(url)
-    if not urls.is_web(href) or urls.parse(href) != href:
+    end = url.find("/", 8)  # behind the shortest authority
+    origin = _origin(url[:end]) if end > 0 else None
+    path = url[end:].partition("#")[0]
+    if origin is None or not path.isascii() or not path.isprintable() or " " in path:
         raise FetchError("url_invalid", detail="not an http(s) URL")
-    if href.endswith("?"):
-        # yarl forgets an empty query, the wire must not: as a part of the path it stays.
-        bare = yarl.URL(href[:-1], encoded=True)
-        return yarl.URL.build(
-            scheme=bare.scheme,
-            authority=bare.raw_authority,
-            path=f"{bare.raw_path}?",
-            encoded=True,
-        )
-    return yarl.URL(href, encoded=True)
+    # The query goes along as a part of the path: yarl would forget an empty one.
+    return yarl.URL.build(scheme=origin[0], authority=origin[1], path=path, encoded=True)
+
+
+@lru_cache(maxsize=4096)
+def _origin(text: str) -> tuple[str, str] | None:
+    """Scheme and authority of *text* if it is what an http(s) href starts with."""
+    href = f"{text}/"
+    if not urls.is_web(href) or urls.parse(href) != href:
+        return None
+    scheme, _, authority = text.partition("://")
+    return scheme, authority
 
 
 def _proxy(proxy: str) -> yarl.URL:
