@@ -17,18 +17,18 @@ import re as relib
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as AbstractSequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
-import pydantic_core
 from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticSerializationError, ValidationError
+from pydantic_core import ValidationError
 from selectolax.lexbor import LexborNode
 
 from scraper import urls
 from scraper.errors import ExtractionError, ItemInvalid, UsageError
+from scraper.records import encode, record
 from scraper.select import (
     Pattern,
     Query,
@@ -414,57 +414,3 @@ class Invalid:
 
 def _names(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
     return model.__pydantic_fields__
-
-
-# Out of the house -------------------------------------------------------------------------------
-
-
-def record(item: Any) -> dict[str, Any]:
-    """The fields of a yielded item as Python values: a pydantic model, a mapping, a dataclass."""
-    if isinstance(item, BaseModel):
-        return item.model_dump()
-    if isinstance(item, Mapping):
-        return dict(item)
-    if is_dataclass(item) and not isinstance(item, type):
-        return asdict(item)
-    raise UsageError(
-        f"{type(item).__name__} is not an item",
-        hint="Yield an Item, a dict, a Request, or a list of these.",
-    )
-
-
-def encode(item: Any) -> bytes:
-    """One JSON line, without its newline: always valid UTF-8 and valid JSON.
-
-    Decimals and dates are strings, sets are lists, NaN and infinities null (as pydantic does),
-    lone surrogates U+FFFD, bytes that are no UTF-8 base64. Raises `ExtractionError` for values that
-    JSON has no form for.
-    """
-    try:
-        if isinstance(item, BaseModel):
-            return item.__pydantic_serializer__.to_json(item)
-        return pydantic_core.to_json(item, inf_nan_mode="null")
-    except (PydanticSerializationError, UnicodeError, ValueError, RecursionError):
-        return _encode_carefully(item)
-
-
-def _encode_carefully(item: Any) -> bytes:
-    try:
-        return pydantic_core.to_json(_clean(record(item)), inf_nan_mode="null", bytes_mode="base64")
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise ExtractionError(
-            "item_invalid", f"{type(item).__name__} cannot be written as JSON: {error}"
-        ) from None
-
-
-def _clean(value: Any) -> Any:
-    """*value* with U+FFFD for lone surrogates, everywhere in it."""
-    if isinstance(value, str):
-        return urls.scalar(value)
-    if isinstance(value, BaseModel):
-        return _clean(value.model_dump())
-    if isinstance(value, Mapping):
-        return {_clean(key): _clean(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_clean(inner) for inner in value]
-    return value
