@@ -85,8 +85,8 @@ _FIELDS = {
 # Common misspellings are understood, as other readers of these files do.
 _MISSPELT = re.compile(
     r"""(?:
-        (?P<agent>user[\s_-]?agents?)
-      | (?P<deny>d(?:is|iss|ia|as|sa|si)s?al+[oa]w)
+        (?P<agent>(?:users?|useg|ser)[\s_-]?ag(?:en|ne)ts?)
+      | (?P<deny>d[eia]+s+[al]+[oa]w)
       | (?P<allow>all?ow)
       | (?P<delay>crawl[\s_-]?delay)
       | (?P<sitemap>site[\s_-]?maps?)
@@ -96,7 +96,7 @@ _MISSPELT = re.compile(
 )
 _STARS = re.compile(r"\*{2,}")
 _INVALID_BYTE = re.compile("[\udc80-\udcff]")
-_LINE_END = re.compile(r"[\r\n]+")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _MARKUP = re.compile(r"\s*<")
 _AGENT_LINE = re.compile(r"^[ \t]*user-?agent[ \t]*:", re.IGNORECASE | re.MULTILINE)
 # White space to Python (and ends of lines, to protego) that RFC 9309 does not know.
@@ -126,7 +126,7 @@ def _clean(body: bytes) -> str:
 
 
 def _lines(body: bytes) -> Iterator[tuple[str, str]]:
-    """The lines that mean something, as (kind, value); kinds: see `_FIELDS`."""
+    """The lines that mean something, as (kind, value); kinds: those of `_FIELDS`, and blank."""
     text = _clean(body)
     if _MARKUP.match(text) and not _AGENT_LINE.search(text):
         return  # a page that answers every path, this one too
@@ -134,6 +134,9 @@ def _lines(body: bytes) -> Iterator[tuple[str, str]]:
     if len(body) > MAX_BYTES:
         lines.pop()  # cut in its middle, "/private" would say "/"
     for line in lines:
+        if not line or line.isspace():
+            yield "blank", ""
+            continue
         line = line.partition("#")[0].strip()
         name, _, value = line.partition(":")
         kind = _FIELDS.get(name.rstrip().lower())
@@ -145,7 +148,7 @@ def _lines(body: bytes) -> Iterator[tuple[str, str]]:
         yield kind, value.strip()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Group:
     """The records for one product token, merged (section 2.2.1)."""
 
@@ -156,25 +159,33 @@ class _Group:
 
 
 def _read(body: bytes, token: str) -> tuple[_Group, list[str]]:
-    """The group that *token* must obey, and the sitemaps."""
+    """The group that *token* must obey, and the sitemaps.
+
+    A group is a run of User-agent lines and what follows it. Only rules end the run (section
+    2.2.4: other records must not), or else a blank line after another record: authors who write
+    "User-agent: *", a Crawl-delay and a blank line do not mean the bots below to share it.
+    """
     ours, anyone, nobody = _Group(), _Group(), _Group()
     sitemaps: list[str] = []
     current: list[_Group] = []
-    naming = False  # in a run of User-agent lines; only rules end it
+    naming = record = False
     for kind, value in _lines(body):
         if kind == "agent":
             if not naming:
-                current, naming = [], True
+                current, naming, record = [], True, False
             name = _name(value)
             group = anyone if name == "*" else ours if name.rstrip("*") == token else nobody
             group.named = True
             if group is not nobody and group not in current:
                 current.append(group)
+        elif kind == "blank":
+            naming = naming and not record
         elif kind == "sitemap":
             if value and len(sitemaps) < MAX_SITEMAPS:
                 sitemaps.append(value)
         else:
-            naming = False
+            record = True
+            naming = naming and kind not in ("allow", "deny")
             for group in current:
                 _obey(group, kind, value)
     return (ours if ours.named else anyone), sitemaps
