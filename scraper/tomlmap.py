@@ -1,11 +1,11 @@
 """On which line of a TOML text each key stands. `tomllib` does the parsing; it forgets the lines.
 
-A statement of TOML ends at a line's end, and a cut-off one does not parse. So lines are added to
-a piece until it parses by itself, and what it defines is what `tomllib` says it defines.
+The text is cut into statements, and what each of them defines is what `tomllib` says it defines.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +13,18 @@ from typing import Any
 __all__ = ["lines_of"]
 
 Key = tuple[str | int, ...]
+
+TOKEN = re.compile(
+    r'''"""(?:\\.|[^\\])*?"{3,5}'''
+    r"|'''.*?'{3,5}"
+    r'|"(?:\\.|[^"\\\n])*"'
+    r"|'[^'\n]*'"
+    r"|#[^\n]*"
+    r"|[\[\]{}\n]",
+    re.DOTALL,
+)
+"""What decides where a statement ends: strings, comments, brackets and line ends."""
+OPENING, CLOSING = frozenset("[{"), frozenset("]}")
 
 
 def lines_of(text: str) -> dict[Key, int]:
@@ -25,7 +37,7 @@ def lines_of(text: str) -> dict[Key, int]:
     table: Key = ()
     for number, statement in _statements(text):
         tree = tomllib.loads(statement)
-        if statement.lstrip().startswith("["):
+        if statement.startswith("["):
             table = _header(tree, lengths)
             for end in range(1, len(table) + 1):
                 lines.setdefault(table[:end], number)
@@ -36,21 +48,22 @@ def lines_of(text: str) -> dict[Key, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    piece: list[str] = []
-    start = 0
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        if not piece:
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            start = number
-        piece.append(line)
-        statement = "\n".join(piece)
-        try:
-            tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:
-            continue
-        yield start, statement
-        piece = []
+    """Each statement and the line on which it begins. One ends with a line, outside of brackets."""
+    text = text.replace("\r\n", "\n") + "\n"
+    begin = depth = lines = 0
+    for token in TOKEN.finditer(text):
+        word = token[0]
+        if word in OPENING:
+            depth += 1
+        elif word in CLOSING:
+            depth -= 1
+        elif word == "\n" and depth == 0:
+            statement = text[begin : token.start()]
+            body = statement.lstrip("\n\t ")
+            if body and not body.startswith("#"):
+                yield lines + 1, body
+            lines += statement.count("\n") + 1
+            begin = token.end()
 
 
 def _header(tree: dict[str, Any], lengths: dict[Key, int]) -> Key:

@@ -533,8 +533,9 @@ def test_masking_keeps_json_types() -> None:
 
 keys = st.sampled_from(["a", "b", '"c d"', "'*.e'"])
 values = st.sampled_from([
-    "1", "'x'", '"""\n[no]\n# no\n"""', "'''\na = 1\n'''", "[\n 1, # c\n 2,\n]", "{ p = 1 }",
-    "2024-01-01", "[[1], [2]]",
+    "1", "'x'", '"""\n[no]\n# no\n"""', "'''\na = 1\n'''", "[\n 1, # c ]\n 2,\n]", "{ p = 1 }",
+    "2024-01-01", "[[1], [2]]", '"a # [ \\" b"', "'\\'", '""', '""""two quotes"""""', "''''x''''",
+    '"""\\"""\n\\\\"""', "[ { p = ']' }, \n { p = \"{\" } ]",
 ])  # fmt: skip
 statement = st.one_of(
     st.tuples(keys, values).map(lambda kv: f"{kv[0]} = {kv[1]} # end"),
@@ -571,6 +572,13 @@ def test_the_line_of_every_key_is_found(statements: list[str]) -> None:
             assert key in found
 
     check(tree, ())
+
+
+def test_a_long_list_takes_no_longer_than_its_lines() -> None:
+    text = (
+        "before = 1\nx = [\n" + "".join(f"  [{n}], # ]\n" for n in range(20_000)) + "]\nafter = 2\n"
+    )
+    assert lines_of(text)["after",] == 20_004
 
 
 def test_loaded_is_a_value() -> None:

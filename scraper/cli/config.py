@@ -16,6 +16,8 @@ from scraper.layers import Loaded, effective
 from scraper.mistakes import Key, dotted, fields_of, masked, shown
 from scraper.project import Project, find, prepare
 
+WIDTH = 80
+
 
 def config(
     spider: Annotated[
@@ -67,7 +69,10 @@ def as_toml(loaded: Loaded, changed: bool = False, explain: bool = False) -> Ite
             yield f"# {fields_of(SECTIONS[str(key[0])])[str(key[1])].description}"
         origin = clean(loaded.origin(dotted(key)))
         text = f"{name} = {written(value, key)}" if value is not None else f"# {name} ="
-        yield f"{text:<39} # {origin}"
+        line = f"{text:<39} # {origin}"
+        if len(line) > WIDTH:  # the comment goes above
+            yield f"# {origin}"
+        yield line if len(line) <= WIDTH else text
 
 
 def written(value: Any, key: Key) -> str:
