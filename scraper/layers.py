@@ -288,7 +288,7 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
         key = known.get(variable.removeprefix(PREFIX))
         if key is None:
             names = [PREFIX + name for name in known if "__" in name or "_" not in name]
-            way = mistakes.nearest(variable, names)
+            way = mistakes.nearest(variable, names, cutoff=0.8)
             layer.unread.append(Problem(variable, "unknown setting in the environment", way))
             continue
         if key in layer.places:

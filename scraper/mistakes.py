@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -98,7 +99,9 @@ def masked(value: Any, key: Key = ()) -> Any:
         return MASK
     if isinstance(value, list | tuple | set | frozenset):
         return [masked(entry, key) for entry in value]
-    return value if isinstance(value, int | float) else USERINFO.sub(MASK, redact(str(value)))
+    if isinstance(value, int | float | date | time):
+        return value
+    return USERINFO.sub(MASK, redact(str(value)))
 
 
 def _is_secret(key: Key) -> bool:
@@ -123,6 +126,8 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if value is None:
         return "none"
+    if isinstance(value, date | time):
+        return value.isoformat()
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False)
@@ -133,10 +138,10 @@ def clip(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def nearest(name: str, names: Iterable[str], *, all_of: str = "") -> str:
+def nearest(name: str, names: Iterable[str], *, all_of: str = "", cutoff: float = 0.6) -> str:
     """``did you mean X?``; else, with *all_of* (what they are), the list of them; else nothing."""
     names = list(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     if close:
         return f"did you mean {close[0]}?"
     return f"{all_of}: {', '.join(names)}" if all_of and names else ""
@@ -149,7 +154,9 @@ def explain(place: str, key: Key, error: ErrorDetails, model: type[BaseModel]) -
         where = dotted(key)
         if isinstance(value, Mapping) and len(key) == 1:
             return Problem(place, f"unknown table [{where}]", _right_key(key, model))
-        return Problem(place, f"unknown key {where} = {shown(value, key)}", _right_key(key, model))
+        # A table under a wrong name may be one that holds secrets.
+        text = "{ … }" if isinstance(value, Mapping) and value else shown(value, key)
+        return Problem(place, f"unknown key {where} = {text}", _right_key(key, model))
     if error["type"] == "missing":
         return Problem(place, f"{dotted(key)} is missing")
     return Problem(place, f"{dotted(key)} = {shown(value, key)}: {reworded(error)}")

@@ -337,6 +337,14 @@ def test_environment_names_are_unambiguous() -> None:
             "config.toml:2: crawl.drop_params.1 = 3: must be a string",
         ),
         (
+            '[http]\nheadres = { X = "canary" }\n',
+            "config.toml:2: unknown key http.headres = { … }; did you mean http.headers?",
+        ),
+        (
+            "[crawl]\nconcurrency = 1979-05-27\n",
+            "config.toml:2: crawl.concurrency = 1979-05-27: must be a whole number",
+        ),
+        (
             '[frontier]\nurl = "redis://u:canary@localhost/0"\n',
             (
                 'config.toml:2: frontier.url = "redis://***@localhost/0": the Redis frontier is '
@@ -407,6 +415,7 @@ def test_a_byte_order_mark_and_crlf_are_no_mistake(tmp_path: Path) -> None:
                 "did you mean SCRAPE_CRAWL__CONCURRENCY?"
             ),
         ),
+        ({"SCRAPE_DO_TOKEN": "x"}, "SCRAPE_DO_TOKEN: unknown setting in the environment"),
         (
             {"SCRAPE_CRAWL__CONCURRENCY": "0"},
             "SCRAPE_CRAWL__CONCURRENCY: crawl.concurrency = 0: must be at least 1",
