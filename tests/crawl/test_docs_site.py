@@ -93,10 +93,10 @@ def docs(project: Project) -> Project:
 
 def test_the_python_documentation(docs: Project, docs_server: Nginx, python_docs: Path) -> None:
     start = docs_server.url + "index.html"
-    disk = walk(python_docs, docs_server.url, start)
+    crawl = docs.start("run", "docs", "-a", f"site={start}", "--json")
+    disk = walk(python_docs, docs_server.url, start)  # meanwhile
     assert len(disk.pages) > 300, "that is not Python's documentation"
-
-    result = docs.scrape("run", "docs", "-a", f"site={start}", "--json").expect(0).json
+    result = crawl.wait().expect(0).json
     lines = docs.path("data/docs.jsonl").read_text("utf-8").splitlines()
     items = [json.loads(line) for line in lines]
     pages = [item for item in items if "headings" in item]

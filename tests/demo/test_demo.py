@@ -6,9 +6,11 @@ import contextlib
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -156,6 +158,29 @@ def test_the_printed_line_is_the_crawl(nowhere: Project) -> None:
     second = json_lines(nowhere.path("project/b.jsonl"))
     assert len(first) == len(second) == 30
     assert first[0].keys() == second[0].keys()
+
+
+def test_it_works_from_an_installed_package(nowhere: Project) -> None:
+    """The package laid out as the wheel has it, far from the repository."""
+    site = nowhere.scratch / "site-packages"
+    shutil.copytree(REPOSITORY / "scraper", site / "scraper")
+    build = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    for source, target in build["targets"]["wheel"]["force-include"].items():
+        path = REPOSITORY / source
+        (site / target).parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, site / target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(path, site / target)
+    for path in (site / "scraper" / "_template").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    where = {"PYTHONPATH": str(site)}
+    done = nowhere.scrape("demo", "--port", "0", "--limit", "30", "--json", env=where).expect(0)
+    items = json_lines(nowhere.path("data/books.jsonl"))
+    assert len(items) == done.json["items"] == 30
+    assert {item["currency"] for item in items} == {"GBP"}, "the project's own stages ran"
+    assert "# in a project: `scrape init DIR`" in done.err
+    assert not (site / "scraper" / "_template" / ".scrape").exists()
 
 
 def test_serve_only_serves(nowhere: Project) -> None:
