@@ -235,7 +235,8 @@ def test_a_taken_port_is_an_error_or_a_free_one(shop: DemoShop) -> None:
 
 async def test_it_is_a_context_manager_on_the_running_loop() -> None:
     async with DemoShop() as shop:
-        assert shop._server is not None
-        assert {s.getsockname()[0] for s in shop._server.sockets} == {"127.0.0.1"}
-    assert shop._server is None
+        server = shop._server
+        assert server is not None
+        assert {s.getsockname()[0] for s in server.sockets} == {"127.0.0.1"}
+    assert not server.is_serving()
     await shop.aclose()
