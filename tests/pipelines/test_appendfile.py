@@ -250,6 +250,17 @@ async def test_both_gone(tmp_path: Path) -> None:
     await file.aclose()
 
 
+async def test_what_was_changed_is_not_published(tmp_path: Path) -> None:
+    file = await begin(tmp_path / "out")
+    await file.write([b"1\n"])
+    with (tmp_path / "out.partial").open("ab") as other:
+        other.write(b"theirs\n")
+    with pytest.raises(DamagedState, match="something else"):
+        await file.publish()
+    await file.aclose()
+    assert names(tmp_path) == ["out.lock", "out.partial"]
+
+
 @pytest.mark.parametrize("point", ["replace", "unlink", "fsync"])
 async def test_publish_killed_between_its_steps(
     tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch

@@ -92,6 +92,20 @@ def test_large_page_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
         records[0]
 
 
+def test_only_what_is_held_counts_for_spilling() -> None:
+    page = page_of(spill=10)
+    put(page, (A, b"12345678"))
+    page.withdraw()
+    put(page, (A, b"12345678"))
+    assert not page.spilled
+    put(page, (A, b"123"))
+    assert page.spilled
+    put(page, (A, b"123"))
+    (kept,) = page.items[-1].records
+    assert kept == (A, b"123", 3), "below the bound again: it stays in memory"
+    page.release()
+
+
 def test_spilling_to_nowhere(tmp_path: Path) -> None:
     page = page_of(spill=1, directory=tmp_path / "gone")
     with pytest.raises(OutOfResource, match="gone"):

@@ -68,6 +68,11 @@ async def test_consumer_that_leaves_does_not_hold_the_crawl() -> None:
     crawl = asyncio.create_task(commit_all(sink, 50))
     async for _ in sink:
         break
+    while not sink._queue.full():
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not crawl.done(), "it waits for the consumer"
     sink.stop()
     await asyncio.wait_for(crawl, 10)
     assert sink.records == 50
