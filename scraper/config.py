@@ -66,7 +66,9 @@ def _proxy(value: str) -> str:
 def _host_pattern(pattern: str) -> str:
     if not pattern or "/" in pattern or any(c.isspace() for c in pattern):
         raise ValueError('write the host alone, as "example.com" or "*.example.com"')
-    return pattern.lower()
+    if not pattern.isascii() or pattern != pattern.lower():
+        raise ValueError("write the host as it is on the wire: small letters, xn--… for others")
+    return pattern
 
 
 def _frontier_url(url: str) -> str:

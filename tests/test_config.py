@@ -120,6 +120,8 @@ def test_sizes_that_are_none(wrong: Any) -> None:
         ("politeness", "delay", "0.2"),
         ("politeness", "robots", 1),
         ("politeness", "hosts", {"https://example.com": {"delay": 1.0}}),
+        ("politeness", "hosts", {"Example.com": {"delay": 1.0}}),
+        ("politeness", "hosts", {"exämple.com": {"delay": 1.0}}),
         ("politeness", "hosts", {"example.com": {"dealy": 1.0}}),
         ("http", "timeout", 0),
         ("http", "user_agent", ""),
