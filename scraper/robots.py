@@ -17,7 +17,7 @@ from urllib.parse import quote
 from protego import Protego
 
 from scraper import urls
-from scraper.errors import FetchError
+from scraper.errors import FetchError, Throttled
 from scraper.errors import reason as reason_row
 
 __all__ = [
@@ -210,16 +210,11 @@ def _obey(group: _Group, kind: str, value: str) -> None:
 
 def _crawl_delay(values: list[str], longest: float, notes: list[str]) -> float | None:
     """The longest delay asked for, in seconds; what is no duration is left out, and noted."""
-    found: list[float] = []
-    for value in values:
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if math.isfinite(seconds) and seconds >= 0:
-            found.append(seconds)
-        else:
-            notes.append(f"Crawl-delay {value[:40]!r} is not a duration: ignored")
+    asked = [_seconds(value) for value in values]
+    found = [seconds for seconds in asked if seconds is not None]
+    if len(found) < len(asked):
+        odd = values[asked.index(None)]
+        notes.append(f"Crawl-delay {odd[:40]!r} is not a duration: ignored")
     if not found:
         return None
     if max(found) > longest:
@@ -228,6 +223,14 @@ def _crawl_delay(values: list[str], longest: float, notes: list[str]) -> float |
             f" = {longest:g} s"
         )
     return min(max(found), longest)
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 class Robots:
@@ -330,6 +333,7 @@ def verdict(
     if isinstance(answer, FetchError):
         row = reason_row(answer.reason)
         passing = row.retried if answer.temporary is None else answer.temporary
+        passing = passing or isinstance(answer, Throttled)  # our own patience ended
         return Unavailable(answer.reason, None, answer.sent, not answer.sent and not passing)
     if 200 <= answer < 300:
         return Robots.parse(body, token, url=url, max_crawl_delay=max_crawl_delay)

@@ -146,10 +146,10 @@ class Scope:
 
     def dump(self) -> dict[str, bytes]:
         """What changed since the last call, as named JSON blobs for `Batch.state`; often {}."""
+        if len(self._hosts) == self._saved:
+            return {}
         hosts = list(self._hosts)
         first = self._saved - self._saved % CHUNK
-        if len(hosts) == self._saved:
-            return {}
         self._saved = len(hosts)
         return {
             f"{KEY}{at // CHUNK}": json.dumps(hosts[at : at + CHUNK]).encode()

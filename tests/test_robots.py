@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper import urls
-from scraper.errors import REASONS, FetchError
+from scraper.errors import REASONS, FetchError, Throttled
 from scraper.robots import (
     MAX_AGE,
     MAX_BYTES,
@@ -228,6 +228,7 @@ def test_only_the_first_500_kib_count_and_no_half_line() -> None:
         (["1e999"], None, 1),
         (["ten"], None, 1),
         (["nan", "3"], 3.0, 1),
+        (["nan", "x"] * 100, None, 1),
         (["10 # seconds"], 10.0, 0),
         ([""], None, 0),
         ([], None, 0),
@@ -453,6 +454,10 @@ def test_no_answer_is_never_permission(reason: str) -> None:
     found = judged(FetchError(reason))
     assert found.reason == reason
     assert found.hopeless == (not found.reached and not REASONS[reason].retried)
+
+
+def test_a_turn_that_did_not_come_is_not_hopeless() -> None:
+    assert not judged(Throttled(1e9)).hopeless
 
 
 def test_a_name_that_does_not_exist_is_hopeless_and_a_name_server_that_fails_is_not() -> None:
