@@ -111,6 +111,10 @@ def declared(content_type: str) -> str | None:
     return lookup(match[1].strip("\"'")) if match else None
 
 
+_NO_MARKUP = re.compile(
+    r"\s*(?:application/(?:[\w.-]+\+)?(?:x-)?(?:json|javascript)|text/(?:plain|css|csv|javascript))\b",
+    re.IGNORECASE,
+)
 _CHARSET_PARAMETER = re.compile(r";\s*charset\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s;]+)", re.IGNORECASE)
 
 
@@ -118,11 +122,14 @@ def detect(body: bytes, content_type: str = "", default: str | None = None) -> s
     """The name of the encoding of *body*: byte order mark, then header, then `<meta>`.
 
     When nobody says, UTF-8 if the whole body is valid UTF-8, else windows-1252; or *default*.
+    What is labelled as no markup (JSON, plain text …) cannot hold a `<meta>` of its own.
     """
     for bom, name in _BOMS:
         if body.startswith(bom):
             return name
-    said = (declared(content_type) if content_type else None) or prescan(body)
+    said = declared(content_type) if content_type else None
+    if said is None and not _NO_MARKUP.match(content_type):
+        said = prescan(body)
     if said is not None:
         return said
     if default is not None:

@@ -145,7 +145,10 @@ class Response:
     @cached_property
     def base_url(self) -> str:
         """What relative URLs are relative to: `<base href>`, else the page's own URL."""
-        return base_url(self.document, self.url) if self.is_html else self.url
+        try:
+            return base_url(self.document, self.url)
+        except ExtractionError:  # a page that cannot be read still has a URL to start from
+            return self.url
 
     @cached_property
     def _resolver(self) -> urls.Resolver:

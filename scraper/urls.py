@@ -116,7 +116,7 @@ def _userinfo(url: str, *, valid: bool = True) -> tuple[int, int]:
 
 
 _SECRET_NAME = re.compile(r"key|token|sig|passw|pwd|secret|auth|credential|session", re.IGNORECASE)
-_BARE_USERINFO = re.compile(r"[^/?#@]*:[^/?#]*@")  # a proxy's "user:password@host"
+_BARE_USERINFO = re.compile(r"[^/?#@:]*:[^/?#]*@")  # a proxy's "user:password@host"
 _PARAMETER = re.compile(r"([?&;#])([^=&;#?]*)=([^&;#]+)")
 
 

@@ -47,6 +47,9 @@ def test_the_standard_cases() -> None:
         (b"<?xml version='1.0' encoding='iso-8859-2'?><a/>", "", "iso-8859-2"),
         (b"<meta charset=utf-16>", "", "utf-8"),
         (b"", "", "utf-8"),
+        (b'{"a": "<meta charset=latin1>\xc3\xa9"}', "application/json", "utf-8"),
+        (b"<meta charset=koi8-r>", "text/plain", "utf-8"),
+        (b"\xe9", "application/ld+json; charset=latin1", "windows-1252"),
     ],
 )
 def test_order_of_precedence(body: bytes, content_type: str, expected: str) -> None:

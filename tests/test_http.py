@@ -107,6 +107,7 @@ def test_costly_pages_are_refused_unless_checked() -> None:
     with pytest.raises(ExtractionError) as caught:
         costly.links()
     assert caught.value.reason == "parse_limit"
+    assert costly.follow("x").url == "http://h/shop/x"
     costly.checked = True
     assert costly.links() == []
 
