@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from scraper import urls
-
 if TYPE_CHECKING:
     from scraper.config import HostRule, Politeness
 
@@ -39,11 +37,11 @@ class HostPolicy:
 def policy_for(host_key: str, politeness: Politeness) -> HostPolicy:
     """The policy for *host_key* (`urls.host_key`).
 
-    A pattern of `politeness.hosts` is ``host`` or ``host:port``. Case does not matter; other
-    scripts may be written as they are read. A host without ``*`` matches itself alone; ``*``
-    stands for any run of characters, so ``*.example.com`` is every subdomain and not the domain
-    itself. ``127.*`` is a network: digits, dots and stars match IPv4 addresses only, never the
-    name ``127.example.com``. Without a port any matches; a scheme's default port may be written.
+    A pattern of `politeness.hosts` is ``host`` or ``host:port``, spelt as on the wire (small
+    letters, punycode). A host without ``*`` matches itself alone; ``*`` stands for any run of
+    characters, so ``*.example.com`` is every subdomain and not the domain itself. ``127.*`` is a
+    network: digits, dots and stars match IPv4 addresses only, never the name ``127.example.com``.
+    Without a port any matches; a scheme's default port may be written.
 
     Every matching rule counts, field by field: a host without ``*`` beats a pattern; then more
     literal characters beat fewer; then a port beats none; then the later rule beats the earlier.
@@ -75,7 +73,7 @@ def _matching_rules(host_key: str, rules: Mapping[str, HostRule]) -> list[HostRu
     found: list[tuple[tuple[bool, int, bool], HostRule]] = []
     for pattern, rule in rules.items():
         its_host, its_port = _split(pattern)
-        its_host = _as_href_host(its_host)
+        its_host = its_host.removesuffix(".")
         if its_port in ("", port) and _matches(host, its_host):
             stars = its_host.count("*")
             found.append(((not stars, len(its_host) - stars, bool(its_port)), rule))
@@ -97,9 +95,3 @@ def _split(netloc: str) -> tuple[str, str]:
     """Host and port; "" for none."""
     host, colon, port = netloc.rpartition(":")
     return (host, port) if colon and port.isdigit() else (netloc, "")
-
-
-def _as_href_host(host: str) -> str:
-    """The spelling of hrefs: lower case, punycode, no trailing dot."""
-    href = urls.parse(f"http://{host}/") if not host.isascii() else None
-    return (host if href is None else href[len("http://") : -1]).lower().removesuffix(".")

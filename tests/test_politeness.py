@@ -36,7 +36,6 @@ WALL = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
     ("pattern", "key", "matches"),
     [
         ("example.com", "https://example.com", True),
-        ("EXAMPLE.com", "https://example.com", True),
         ("example.com.", "https://example.com", True),
         ("example.com", "https://example.com:8443", True),
         ("example.com", "https://www.example.com", False),
@@ -57,8 +56,6 @@ WALL = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
         ("[::1]:8000", "http://[::1]:8000", True),
         ("[::1]:8000", "http://[::1]", False),
         ("[::*", "http://[::1]:8000", True),
-        ("bücher.example", "https://xn--bcher-kva.example", True),
-        ("*.bücher.example", "https://www.xn--bcher-kva.example", True),
         ("*", "https://example.com", True),
         ("exampl?.com", "https://example.com", False),
     ],
