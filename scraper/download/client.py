@@ -126,9 +126,11 @@ class AiohttpDownloader:
                 answer.close()
                 raise
         except _OUTSIDE as error:
-            raise failures.translate(error, request.url, proxied=proxy is not None) from None
-        elapsed = time.monotonic() - started
-        return Response(request.url, answer.status, headers, body, request, elapsed=elapsed)
+            failure = failures.translate(error, request.url, proxied=proxy is not None)
+        else:
+            elapsed = time.monotonic() - started
+            return Response(request.url, answer.status, headers, body, request, elapsed=elapsed)
+        raise failure  # out here, so that it drags no error of aiohttp's along as its context
 
     # The request ----------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ __all__ = [
 DNS_TTL = 60  # seconds
 DNS_NAMES = 10_000
 KEEP_ALIVE = 15.0  # seconds that an idle connection is kept
+MIN_KEPT = 8  # connections
 PRIVATE = "private address"
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -46,7 +47,7 @@ class Counters:
 
     def close_idle(self) -> None:
         """Close the connections that wait for their next exchange, and keep fewer from now on."""
-        self.keep //= 2
+        self.keep = max(MIN_KEPT, min(self.keep, len(self.used) // 2))
         for protocol, last in list(self.used.items()):
             exchange = last()
             if exchange is None or exchange.closed:

@@ -126,7 +126,7 @@ async def test_refusals(scheme: str, answer: bytes, expected: str) -> None:
     assert found.reason == expected
     assert "canary" not in f"{found!s} {found!r} {found.detail}"
     assert found.__cause__ is None
-    assert found.__suppress_context__
+    assert found.__context__ is None
 
 
 async def test_a_502_is_a_response_for_whoever_accepts_it() -> None:
