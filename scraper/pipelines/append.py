@@ -83,10 +83,15 @@ class AppendSink:
             await self._file.aclose()
 
     def describe(self) -> dict[str, Any]:
-        """`kind`, `path`, `mode`, `records` (None: not known here), and `aside` once set aside."""
+        """`kind`, `path`, `mode`, `records` (None: not known here).
+
+        `aside`: where it was set aside, once it was. `displaced`: where the output of another,
+        unfinished crawl went that lay in its place.
+        """
         told = {"kind": self.kind, "path": self.key, "mode": self.mode, "records": self.records}
-        if self._file is not None and self._file.aside is not None:
-            told["aside"] = str(self._file.aside)
+        for name in ("aside", "displaced"):
+            if (where := getattr(self._file, name, None)) is not None:
+                told[name] = str(where)
         return told
 
     def __repr__(self) -> str:

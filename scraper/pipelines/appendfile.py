@@ -49,7 +49,8 @@ class AppendFile:
     file that holds nothing; otherwise nothing is published, and the FILE of an earlier crawl,
     which this one did not confirm, is removed.
 
-    `size`: the position, in bytes. `aside`: where `set_aside` put what was there.
+    `size`: the position, in bytes. `aside`: where `set_aside` put this crawl's records.
+    `displaced`: where `rewind` put what another, unfinished crawl had left in its place.
     All blocking work runs in one thread of its own, in order, so that a cancelled call can never
     overlap the next one.
     """
@@ -67,6 +68,7 @@ class AppendFile:
         self.working = path if mode == "append" else path.with_name(path.name + ".partial")
         self.size = 0
         self.aside: Path | None = None
+        self.displaced: Path | None = None
         self._terminator = terminator
         self._keep_empty = keep_empty
         self._claim = Claim(path.with_name(path.name + ".lock"))
@@ -150,9 +152,9 @@ class AppendFile:
             # Left by a crawl that can no longer be resumed, or by one that nobody knows.
             suffix = self._claim.holder.aside if self._claim.holder else "aside"
             if self.mode == "replace":
-                self._move_aside(suffix)
+                self.displaced = self._move_aside(suffix)
             elif self._claim.base is not None:
-                self._cut_aside(self._claim.base, suffix)
+                self.displaced = self._cut_aside(self._claim.base, suffix)
 
     def _settle(self, size: int | None) -> int:
         found = os.fstat(self._fd).st_size
@@ -164,7 +166,9 @@ class AppendFile:
         if found < target:
             raise self._less(found, target, "it was cut or replaced")
         if found > target and self.mode == "append" and not self._claim.ours:
-            self._cut_aside(target, "aside")  # the lock was removed: it may be anybody's
+            self.displaced = self._cut_aside(
+                target, "aside"
+            )  # the lock was removed: it may be anybody's
         elif found > target:
             os.ftruncate(self._fd, target)
             os.fsync(self._fd)
@@ -268,33 +272,35 @@ class AppendFile:
         suffix = "failed" if self._begun else self._claim.owner.aside
         if self.working.exists() and not self._claim.foreign:
             if self.mode == "replace":
-                self._move_aside(suffix)
+                self.aside = self._move_aside(suffix)
             elif self._claim.base is not None:
-                self._cut_aside(self._claim.base, suffix)
+                self.aside = self._cut_aside(self._claim.base, suffix)
         if not self._claim.foreign:
             self._claim.forget()
         _sync_directory(self.path.parent)
 
-    def _move_aside(self, suffix: str) -> None:
+    def _move_aside(self, suffix: str) -> Path | None:
         if self.working.stat().st_size == 0:
             self.working.unlink()
-            return
-        self.aside = _reserve(self.path if suffix == "failed" else self.working, suffix)
-        self.working.replace(self.aside)
+            return None
+        aside = _reserve(self.path if suffix == "failed" else self.working, suffix)
+        self.working.replace(aside)
+        return aside
 
-    def _cut_aside(self, base: int, suffix: str) -> None:
+    def _cut_aside(self, base: int, suffix: str) -> Path | None:
         with self.working.open("r+b") as source:
             if source.seek(0, os.SEEK_END) <= base:
-                return
-            self.aside = _reserve(self.path, suffix)
+                return None
+            aside = _reserve(self.path, suffix)
             source.seek(base)
-            with self.aside.open("wb") as target:
+            with aside.open("wb") as target:
                 shutil.copyfileobj(source, target, _BLOCK)
                 target.flush()
                 os.fsync(target.fileno())
             _sync_directory(self.path.parent)
             source.truncate(base)
             os.fsync(source.fileno())
+        return aside
 
     async def _close(self) -> None:
         file, self._file = self._file, None

@@ -252,7 +252,14 @@ class SinkContract:
         assert crawl.job_dir is not None
         crawl.job_dir.rename(tmp_path / ".scrape/old")  # as --fresh does
         again = crawl_info(tmp_path)
-        asyncio.run(self.write(again, None, self.records(2)))
+
+        async def start() -> dict[str, Any]:
+            async with self.process(again) as sink:
+                await sink.rewind(None)
+                await sink.write(self.records(2))
+                return sink.describe()
+
+        assert "aside" not in asyncio.run(start()), "what it wrote itself is in its place"
         kept = b"".join(_contents(tmp_path).values())
         assert all(_bytes(record) in kept for record in self.records(3, 100))
         asyncio.run(_ended(self, again, "publish"))
