@@ -27,10 +27,12 @@ install: $(VENV)/installed
 develop: $(VENV)/developing
 
 $(VENV)/made:
-	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, and none of" \
-	  "$(PYTHONS) is one. Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual" \
-	  "environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: Python 3.11 or newer is needed; $(or $(PYTHON),none of $(PYTHONS)) is not." \
+	  "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make virtual environments: install its venv package" \
+	  "(Debian: apt-get install python3-venv)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -42,7 +44,7 @@ $(VENV)/developing: pyproject.toml | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
 	@touch $@ $(VENV)/installed
 
-servers: # nginx, Redis and the documentation that the tests crawl, where apt-get can bring them
+servers: # nginx and the documentation that the tests crawl, where apt-get can bring them
 	@.ci/servers
 
 test: develop servers ## the tests: make test ARGS="tests/crawl -x"
