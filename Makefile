@@ -28,7 +28,7 @@ develop: $(VENV)/developing
 
 $(VENV)/made:
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "make: Python 3.11 or newer is needed; $(or $(PYTHON),none of $(PYTHONS)) is not." \
+	  echo "make: Python 3.11 or newer is needed; tried: $(or $(PYTHON),$(PYTHONS))." \
 	  "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: $(PYTHON) cannot make virtual environments: install its venv package" \
