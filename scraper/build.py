@@ -124,7 +124,10 @@ def _output_sink(output: str) -> Any:
             f"-o {output}: what to write is told by the ending, and this one is not known",
             hint=f"Use one of {', '.join(OUTPUT_ENDINGS)}, or - for standard output.",
         )
-    return cls(str(Path.cwd() / Path(output).expanduser()))
+    here = Path(
+        str(Path.cwd()).replace("{", "{{").replace("}", "}}")
+    )  # only *output* is a template
+    return cls(str(here / Path(output).expanduser()))
 
 
 def _frontier(ledger: Path | None) -> Frontier:

@@ -175,6 +175,9 @@ class Crawl:
                 await sink.set_aside()
         else:
             await parts.frontier.commit(batch)
+            if self.identity.job is None:  # nothing remembers it: it cannot be resumed
+                for sink in parts.chain.sinks:
+                    await sink.set_aside()
         await self._told(ending.reason)
         return result_of(
             counts,

@@ -21,13 +21,23 @@ from scraper import retry, urls
 from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, drain
 from scraper.config import Config
-from scraper.errors import ExtractionError, FetchError, ItemInvalid, Retry, SpiderError, Throttled
+from scraper.errors import (
+    ConfigError,
+    DamagedState,
+    ExtractionError,
+    FetchError,
+    ItemInvalid,
+    OutOfResource,
+    Retry,
+    SpiderError,
+    Throttled,
+)
 from scraper.events import Outcome, Seeds, Stop
 from scraper.exchange import Exchanges, Grant
 from scraper.gate import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
-from scraper.pipelines.chain import Chain
+from scraper.pipelines.chain import Chain, Delivered, Failed
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
 from scraper.protocols import Clock, Downloader, Frontier, Middleware, Observer
@@ -269,6 +279,8 @@ class Engine:
             visit.page.release()
             self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
             return await self._fail(lease, host, Dead(error.reason, error.message), response)
+        except (ConfigError, DamagedState, OutOfResource):
+            raise  # it is the crawl that cannot go on, not the page
         except Exception as error:  # noqa: BLE001 - a callback may raise anything
             visit.page.release()
             self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
@@ -287,6 +299,8 @@ class Engine:
         failure = Failure(lease.request, verdict.reason, response, verdict.detail)
         try:
             await self._drain(self._callbacks[errback].call(failure, {}), visit)
+        except (ConfigError, DamagedState, OutOfResource):
+            raise
         except Exception as error:  # noqa: BLE001 - an errback may raise anything
             visit.page.release()
             self._report(error, errback, lease.request.url)
@@ -344,9 +358,12 @@ class Engine:
         visit.found.append(request)
 
     async def _item(self, item: Any, visit: Visit) -> None:
-        await self._chain.run(item, visit.page)
-        for observer in self._observers:
-            observer.on_item(item, visit.page)
+        result = await self._chain.run(item, visit.page)
+        if isinstance(result, Delivered):
+            for observer in self._observers:
+                observer.on_item(result.item, visit.page)
+        elif isinstance(result, Failed):
+            self._report(result.error, result.stage, visit.page.url)
 
     def _report(self, error: Exception, where: str, url: str) -> None:
         """Once per place at full volume; the rest can be counted in the summary."""

@@ -261,6 +261,15 @@ class Job:
         """What its ledger says; None when there is none. Raises `DamagedState`."""
         return inspect_ledger(self.ledger) if self.ledger.exists() else None
 
+    def forget(self) -> None:
+        """Remove the directory again when nothing ever ran in it. The job must be locked."""
+        if self.ledger.exists() or {path.name for path in self.directory.iterdir()} != {"lock"}:
+            return
+        with suppress(OSError):
+            (self.directory / "lock").unlink()
+            for folder in (self.directory, *self.directory.parents[:2]):
+                folder.rmdir()  # until one is not empty
+
     # Moving out of the way ----------------------------------------------------------------------
 
     def set_aside(self, reason: str) -> Path | None:

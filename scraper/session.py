@@ -143,9 +143,9 @@ def _job(root: Path, spider: Spider, name: str | None) -> Job:
     if name is None:
         fields = arguments_model(type(spider)).model_fields
         values = stored_arguments(spider)
-        plain = to_jsonable_python(
-            {n: f.get_default() for n, f in fields.items() if not f.is_required()}
-        )
+        plain = to_jsonable_python({
+            n: f.get_default() for n, f in fields.items() if not f.is_required()
+        })
         given = {n: v for n, v in values.items() if n not in plain or v != plain[n]}
         name = jobs.default_name(given)
     return Job(root, spider.name, name)
@@ -167,7 +167,11 @@ def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterat
         identity.wanted = partial(_identity, parts.spider)
         identity.compare = jobs.compare
         crawl = Crawl(parts, identity)
-        yield Session(crawl, parts.config, root, job, notes)
+        try:
+            yield Session(crawl, parts.config, root, job, notes)
+        except UsageError:
+            job.forget()
+            raise
         if crawl.result is not None and crawl.result.ended in ("finished", "limit", "failed"):
             job.record(crawl.result.as_dict())
 
