@@ -225,6 +225,17 @@ def test_the_window_shrinks_when_latency_rises() -> None:
     assert site.state.limit == 4  # a full round of slow answers is one event
 
 
+@pytest.mark.parametrize("answer", [{"status": 503}, {"kind": "broken", "status": 0}])
+def test_a_burst_of_failures_halves_the_window_once(answer: dict[str, Any]) -> None:
+    site = Site(per_host=8)
+    for _ in range(40):
+        site.ask()
+    for began in [site.start() for _ in range(8)]:
+        site.end(began, **answer)
+    site.ask()
+    assert site.state.limit == 4
+
+
 def test_pages_that_are_slower_than_robots_txt_are_no_rise() -> None:
     """Alone, an exchange shows what the host needs without load: that becomes the measure."""
     site = Site(per_host=4)
