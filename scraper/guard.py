@@ -16,13 +16,16 @@ __all__ = ["require_html", "suspicion"]
 # went before again in every paragraph. Within these bounds a page takes about a second and half a
 # gigabyte at worst; real pages stay below them by an order of magnitude.
 MAX_TAGS = 2_000_000
+MAX_DEPTH = 1_000  # matching `a b c` takes depth² per element; browsers flatten from 512 on
 MAX_NESTING = 200_000_000
 MAX_OPTIONS = 10_000
 MAX_ATTRIBUTES = 10_000
 MAX_FORMATTING = 2_000_000
 
-_FEW = 2_000  # tags: fewer cannot pass any bound but that of attributes
-_MANY = 10_000  # tags: fewer can pass neither the bound of nesting nor that of options
+_SMALL = 8 * 1024  # bytes: what is smaller cannot do harm
+_FEW = 2_000  # tags: fewer can do little but through attributes
+_MANY = 20_000  # tags: more are always worth a look at their names
+_STEP = 4 * 1024  # bytes: how closely unanswered start tags are counted
 _STRETCH = 16 * 1024  # bytes: fewer hold no tag with too many attributes
 _FORMATTING = rb"<(?=[bisuetcfBISUETCF])(?:[bisu]|big|code|em|font|small|strike|strong|tt)"
 _FORMATTING_START = re.compile(_FORMATTING + rb"[\s/>]", re.IGNORECASE)
@@ -45,16 +48,31 @@ def suspicion(markup: bytes) -> str | None:
     made to deceive it needs a probe: a process with limits that parses it first, after which
     `Document(checked=True)` is safe.
     """
+    if len(markup) < _SMALL:
+        return None
     tags = markup.count(b"<")
     if tags > MAX_TAGS:
         return f"{tags} tags"
-    if tags > _FEW and (shape := _formatting(markup, tags)):
+    if tags > _FEW and (shape := _open_elements(markup, tags)):
         return shape
-    if tags > _MANY and (shape := _nesting(markup, tags)):
-        return shape
+    if tags > MAX_OPTIONS and (options := markup.lower().count(b"<option")) > MAX_OPTIONS:
+        return f"{options} options"
     if len(markup) > _STRETCH and (count := _most_attributes(markup)) > MAX_ATTRIBUTES:
         return f"{count} attributes on one tag"
     return None
+
+
+def _open_elements(markup: bytes, tags: int) -> str | None:
+    """Whether so many start tags stand unanswered somewhere that it is worth a closer look."""
+    open_ = most = 0
+    for at in range(0, len(markup), _STEP):
+        starts = markup.count(b"<", at, at + _STEP)
+        ends = markup.count(b"</", at, at + _STEP)
+        most = max(most, open_ + starts - ends)
+        open_ = max(open_ + starts - 2 * ends, 0)
+    if most * tags > MAX_FORMATTING and (shape := _formatting(markup, tags)):
+        return shape
+    return _nesting(markup, tags) if most > MAX_DEPTH or tags > _MANY else None
 
 
 def _formatting(markup: bytes, tags: int) -> str | None:
@@ -74,11 +92,8 @@ def _nesting(markup: bytes, tags: int) -> str | None:
             steps[name] = 1
             steps[b"</" + name[1:]] = -1  # an end tag of what never started stays at nought
     depth = max(accumulate(map(steps.__getitem__, names)), default=0)
-    if depth * tags > MAX_NESTING:
+    if depth > MAX_DEPTH or depth * tags > MAX_NESTING:
         return f"elements nested {depth} deep"
-    options = names.count(b"<option")
-    if options > MAX_OPTIONS and b"<select" in starts:
-        return f"{options} options"
     return None
 
 
