@@ -9,7 +9,7 @@ from scraper.errors import ExtractionError
 
 __all__ = ["require_html", "suspicion"]
 
-# The guard --------------------------------------------------------------------------------------
+# What costs too much ---------------------------------------------------------------------------
 
 # Lexbor's time grows with (open elements × tags), (attributes of a tag)², (options of a select)²,
 # and its memory with (formatting elements left open × tags): `<i a><p><i b><p>` … opens all that
@@ -20,7 +20,7 @@ MAX_DEPTH = 1_000  # matching `a b c` takes depth² per element; browsers flatte
 MAX_NESTING = 200_000_000
 MAX_OPTIONS = 10_000
 MAX_ATTRIBUTES = 10_000
-MAX_FORMATTING = 2_000_000
+MAX_FORMATTING = 1_000_000
 
 _SMALL = 8 * 1024  # bytes: what is smaller cannot do harm
 _FEW = 2_000  # tags: fewer can do little but through attributes
