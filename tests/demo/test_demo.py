@@ -20,10 +20,12 @@ from typing import Any
 
 import pytest
 
-from scraper.demo import DemoShop, Hit, serve_in_thread
+from scraper.demo import DemoShop, serve_in_thread
 from scraper.demo.content import Book
-from scraper.demo.site import OUTAGE, WITHDRAWN
+from scraper.demo.site import WITHDRAWN
 from tests.crawl.harness import REPOSITORY, Finished, Project, json_lines
+
+PER_HOST = 16  # requests in flight to 127.0.0.1, by config.toml
 
 
 @pytest.fixture
@@ -100,18 +102,13 @@ def test_the_shop_saw_a_well_behaved_visitor(nowhere: Project, shop: DemoShop) -
     assert {path: n for path, n in answered.items() if n > 1} == {}
     assert {f"/catalogue/{book.slug}/index.html" for book in shop.site.books} <= set(answered)
     assert Counter(hit.status for hit in log if hit.status >= 400) == {404: 3, 503: 1}
-    assert quiet_after(log, OUTAGE) >= 0.99, "Retry-After: 1 was not honoured"
+    # Retry-After: 1 meant the whole host: only what was under way was still answered.
+    at = next(hit.time for hit in log if hit.status == 503)
+    assert sum(at < hit.time < at + 0.95 for hit in log) < PER_HOST
     # Every redirect once: old addresses, and the way through the wall at least once.
     moved = [hit for hit in log if hit.path.startswith("/old/")]
     assert len(moved) == len({hit.path for hit in moved}) == 10
     assert [hit for hit in log if hit.path.startswith("/welcome?")]
-
-
-def quiet_after(log: list[Hit], path: str) -> float:
-    """Seconds between the 503 of *path* and the next request that was not under way by then."""
-    at = next(hit.time for hit in log if hit.path == path and hit.status == 503)
-    recovered = next(hit.time for hit in log if hit.path == path and hit.status == 200)
-    return recovered - at
 
 
 def test_a_second_run_starts_anew_and_says_the_same(nowhere: Project, shop: DemoShop) -> None:
