@@ -278,10 +278,8 @@ asyncio.run(main())
     assert recovery.pending == int(done.stdout) > 0
 
 
-async def test_a_locked_file_is_out_of_resource(
-    frontier: SqliteFrontier, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await frontier._run(lambda: frontier._db.execute("PRAGMA busy_timeout = 1") and None)
+async def test_a_locked_file_is_out_of_resource(frontier: SqliteFrontier, path: Path) -> None:
+    await frontier._run(lambda: frontier._db.execute("PRAGMA busy_timeout = 1").close())
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(OutOfResource, match="locked"):

@@ -103,10 +103,12 @@ class FrontierMachine(RuleBasedStateMachine):
             lease, known = self.leased.pop(url), self.pending[url]
             known.sending = False
             links = data.draw(st.lists(urls, max_size=4))
-            verdict: Verdict = data.draw(
-                st.sampled_from([Done(), Dead("http_404"), Again(0, "x"), Again(0, "x", False)])
-                | st.builds(Again, st.floats(0, 50).map(self.later), st.just("x"), st.booleans())
+            at = st.just(0.0) | st.floats(0, 50).map(self.later)
+            again = st.builds(Again, at, st.just("x"), st.booleans())
+            ends: st.SearchStrategy[Verdict] = st.one_of(
+                st.just(Done()), st.just(Dead("http_404")), again
             )
+            verdict = data.draw(ends)
             batch.settled.append(Settled(lease, verdict, self.ask(links)))
             if isinstance(verdict, Again):
                 known.due, known.crashes = verdict.at, 0
