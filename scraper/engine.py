@@ -216,7 +216,9 @@ class Engine:
         if start.refused is not None:
             return await self._fail(lease, host, Dead(start.refused))
         try:
-            response = await self.exchanges.through(request, Grant(host, start.began))
+            response = await self.exchanges.through(
+                request, Grant(host, start.began, retry=lease.attempt > 0)
+            )
         except FetchError as error:
             return await self._fail(lease, host, self._judge(lease, error))
         except Exception as error:  # noqa: BLE001 - a middleware is the user's code
@@ -251,6 +253,7 @@ class Engine:
             sent=error.sent,
             temporary=error.temporary,
             detail=error.detail,
+            sends=error.sends,
             asked=asked is not None,
             delay=asked.delay if asked is not None else None,
         )

@@ -102,7 +102,7 @@ class FetchError(ScraperError):
     `reason` is one of `REASONS`; `detail` is for people and is already redacted. `sent`: whether a
     byte of the request may have reached the server (None: as the reason suggests); a connection
     that never stood sets it to False. `temporary`: overrides `Reason.retried`, as for a name
-    server that is out of order, which is `dns` too.
+    server that is out of order, which is `dns` too. `sends`: how often the request went out.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class FetchError(ScraperError):
         *,
         sent: bool | None = None,
         temporary: bool | None = None,
+        sends: int = 1,
     ) -> None:
         super().__init__(f"{reason}: {detail or url}" if (detail or url) else reason)
         self.reason = reason
@@ -120,6 +121,7 @@ class FetchError(ScraperError):
         self.detail = detail
         self.sent = reason not in UNSENT if sent is None else sent
         self.temporary = temporary
+        self.sends = sends
 
 
 UNSENT = frozenset({

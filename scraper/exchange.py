@@ -29,10 +29,15 @@ log = logging.getLogger("scraper.crawl")
 
 @dataclass(slots=True)
 class Grant:
-    """A turn at the gate. `began`: when it was given; None once it is used."""
+    """A turn at the gate. `began`: when it was given; None once it is used.
+
+    `retry`: the page was tried before, so it goes out on a connection of its own: what a server
+    sees must be what is charged, and a kept connection may need a second try.
+    """
 
     host: Host
     began: float | None
+    retry: bool = False
 
 
 class Exchanges:
@@ -111,15 +116,14 @@ class Exchanges:
         else:  # another host, or a second exchange: it needs a turn of its own
             began = await self._gate.turn(host, request.url, self._wait)
         try:
-            response = await self._downloader.fetch(request)
+            response = await self._downloader.fetch(request, fresh=grant.retry)
         except FetchError as error:
-            self._scheduler.tally(requests=1)
             self._gate.ended(host, Exchange.failed(began, error))
             raise
         except BaseException:
             self._gate.unused(host)
             raise
-        self._scheduler.tally(requests=1, bytes=len(response.body))
+        self._scheduler.tally(bytes=len(response.body))
         self._gate.ended(
             host,
             Exchange(

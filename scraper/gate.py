@@ -55,6 +55,7 @@ class Host:
     """One origin: its pace, its robots.txt, and who waits for it."""
 
     __slots__ = (
+        "asked",
         "busy_pages",
         "calls",
         "held",
@@ -82,6 +83,7 @@ class Host:
         self.inflight = 0  # exchanges
         self.busy_pages = 0  # leases dispatched and not settled
         self.held = False  # handed out by the frontier
+        self.asked = False  # it had nothing left when the frontier was last asked for more
         self.in_calls = self.in_pages = False  # stands in that heap
         self.stocked = 0  # its share of `Gate.stock`
         self.probe = 0.0  # when the exchange began that will prove it; 0: none
@@ -176,7 +178,7 @@ class Gate:
         now = self._clock.monotonic()
         for granted in leases:
             host = self.host(granted.host, granted.state)
-            host.held = True
+            host.held, host.asked = True, False
             self._held[host.key] = host
             host.leases.extend(granted.requests)
             self.leased += len(granted.requests)
@@ -198,12 +200,16 @@ class Gate:
                 yield lease
 
     def low(self) -> list[str]:
-        """Held hosts that could use more requests than they have here."""
-        return [
-            key
-            for key, host in self._held.items()
-            if len(host.leases) < 2 * host.policy.per_host and host.refusal is None
-        ]
+        """Held hosts that could use more requests than they have here; they are asked about.
+
+        A host that has nothing, and got nothing when it was asked about, is given back.
+        """
+        low = []
+        for key, host in self._held.items():
+            if len(host.leases) < 2 * host.policy.per_host:
+                host.asked = not host.leases and host.idle
+                low.append(key)
+        return low
 
     def give_back(self, *, everything: bool = False) -> Iterator[HostReturn]:
         """Hosts to return: those without work, and those that must rest for long."""
@@ -212,9 +218,10 @@ class Gate:
             if not host.idle and not everything:
                 continue
             wait = self._wait(host, now)
-            if everything or not host.leases or (wait > GIVE_BACK and host.refusal is None):
+            rests = wait > GIVE_BACK and host.refusal is None
+            if everything or rests or (not host.leases and host.asked):
                 del self._held[host.key]
-                host.held = False
+                host.held = host.asked = False
                 self.leased -= len(host.leases)
                 host.leases.clear()
                 self._count(host)

@@ -54,8 +54,15 @@ class Clock(Protocol):
 class Downloader(Protocol):
     """The way to the web. Follows no redirect: that is the frontier's business."""
 
-    async def fetch(self, request: Request) -> Response:
-        """One exchange. Any status is a response; anything less raises `FetchError(reason)`."""
+    @property
+    def sent(self) -> int:
+        """Requests that went out, all told."""
+
+    async def fetch(self, request: Request, *, fresh: bool = False) -> Response:
+        """One exchange. Any status is a response; anything less raises `FetchError(reason)`.
+
+        *fresh*: on a connection that no other exchange used before.
+        """
 
     def cookies(self) -> bytes | None:
         """The cookie jars, to be stored with the next commit; None when nothing changed since."""

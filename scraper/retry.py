@@ -41,19 +41,21 @@ def judge(
     temporary: bool | None = None,
     asked: bool = False,
     detail: str = "",
+    sends: int = 1,
 ) -> Again | Dead:
     """The verdict on a request that failed with *reason*.
 
     *attempt*: tries charged before this one. *jitter*: a random number in [0, 1). *delay*:
     seconds, in place of the full-jitter back-off (`base` · 2^attempt, at most `max_delay`).
     *sent*, *temporary*: as `FetchError` has them; None derives both from the reason.
+    *sends*: how often it went out this time: each is an attempt, as the server sees it.
     *asked*: the callback raised `Retry`, so that neither the table nor *repeatable* is asked.
 
     A request that is not *repeatable* is sent again only when the server cannot have acted on it:
     it was never sent, or refused unread (RFC 9110, section 9.2.2).
     """
     dead = Dead(reason, detail)
-    if attempt + 1 >= policy.attempts:
+    if attempt + sends >= policy.attempts:
         return dead
     if not asked:
         if not (reason_row(reason).retried if temporary is None else temporary):
@@ -63,9 +65,9 @@ def judge(
             return dead
     if delay is None or not math.isfinite(delay):
         delay = jitter * min(policy.max_delay, policy.base * 2 ** min(attempt, 64))
-    return Again(wall_now + max(delay, 0.0), reason)
+    return Again(wall_now + max(delay, 0.0), reason, charged=sends)
 
 
 def waits(reason: str, at: float = 0.0) -> Again:
     """The verdict on a page whose host asked for quiet: due when the host is, nothing charged."""
-    return Again(at, reason, charged=False)
+    return Again(at, reason, charged=0)

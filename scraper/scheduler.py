@@ -97,6 +97,7 @@ class Scheduler:
         self._barren = False  # the frontier had nothing to give, and nothing changed since
         self._timer: Timer | None = None
         self._wakes = 0
+        self._sent = 0
         self._began = self._counted = clock.monotonic()
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────
@@ -171,8 +172,10 @@ class Scheduler:
         if self.ending is None:
             due = self._frontier.next_due()
             if due is not None and math.isfinite(due) and self.gate.stock <= self._low_water:
-                soonest = self.limits.group_interval if self._barren else 0.01
-                when = min(when, now + max(due - self._clock.wall(), soonest))
+                wait = due - self._clock.wall()
+                if wait <= 0 and self._barren:
+                    wait = self.limits.group_interval
+                when = min(when, now + max(wait, 0.001))
             if self.limits.max_duration:
                 when = min(when, now + self.limits.max_duration - self.elapsed)
         if math.isfinite(when):
@@ -383,8 +386,8 @@ class Scheduler:
         batch.state.update(self.admission.changed())
         spent = int((now - self._counted) * 1000)
         self._counted += spent / 1000
-        self.counts["elapsed_ms"] += spent
-        self._carried["elapsed_ms"] += spent
+        sent, self._sent = self._downloader.sent - self._sent, self._downloader.sent
+        self.tally(elapsed_ms=spent, requests=sent)
         batch.counts.update(self._carried)
         self._carried.clear()
 
@@ -392,7 +395,7 @@ class Scheduler:
         """After `run`: gives every host back with its pace, and what was marked but never sent."""
         batch = Batch()
         for lease in self.gate.withdraw(self._marked):
-            batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=False)))
+            batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=0)))
         batch.returned += self.gate.give_back(everything=True)
         self._complete(batch, self._clock.monotonic())
         return batch

@@ -76,12 +76,12 @@ class Done:
 class Again:
     """Not finished: due again at `at` (wall clock seconds; 0 = as soon as the host allows).
 
-    `charged`: whether an attempt was used up. Nothing the page yielded counts.
+    `charged`: how many attempts were used up. Nothing the page yielded counts.
     """
 
     at: float
     reason: str
-    charged: bool = True
+    charged: int = 1
 
 
 @dataclass(frozen=True, slots=True)

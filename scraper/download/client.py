@@ -112,12 +112,15 @@ class AiohttpDownloader:
             await self._resolver.close()
             self._resolver = None
 
-    async def fetch(self, request: Request) -> Response:
-        """One exchange. Any status is a response; anything less raises `FetchError`."""
+    async def fetch(self, request: Request, *, fresh: bool = False) -> Response:
+        """One exchange. Any status is a response; anything less raises `FetchError`.
+
+        *fresh*: on a new connection, so that it is sent exactly once.
+        """
         started = time.monotonic()
         proxy = request.options.proxy or self._http.proxy
         try:
-            answer = await self._exchange(request, proxy, started)
+            answer = await self._exchange(request, proxy, started, fresh=fresh)
             try:
                 _check(answer, request, proxied=proxy is not None)
                 headers = self._read_headers(answer, request)
@@ -135,15 +138,15 @@ class AiohttpDownloader:
     # The request ----------------------------------------------------------------------------
 
     async def _exchange(
-        self, request: Request, proxy: str | None, started: float
+        self, request: Request, proxy: str | None, started: float, *, fresh: bool
     ) -> aiohttp.ClientResponse:
         """Send *request* until its answer's header is there."""
         try:
-            return await self._send(request, proxy, fresh=False)
+            return await self._send(request, proxy, fresh=fresh)
         except wire.Dropped as drop:
             if not drop.reused or drop.partial or not request.options.repeatable:
                 raise
-            return await self._send(request, proxy, fresh=True)
+            return await self._again(request, proxy)
         except aiohttp.ClientConnectorError as error:
             if not failures.out_of_descriptors(error):
                 raise
@@ -157,6 +160,15 @@ class AiohttpDownloader:
             except aiohttp.ClientConnectorError as error:
                 if not failures.out_of_descriptors(error) or time.monotonic() > deadline:
                     raise
+
+    async def _again(self, request: Request, proxy: str | None) -> aiohttp.ClientResponse:
+        """The second and last time; a failure tells that it was sent twice."""
+        try:
+            return await self._send(request, proxy, fresh=True)
+        except _OUTSIDE as error:
+            failure = failures.translate(error, request.url, proxied=proxy is not None)
+            failure.sends = 2
+        raise failure
 
     async def _send(
         self, request: Request, proxy: str | None, *, fresh: bool

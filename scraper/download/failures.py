@@ -53,7 +53,12 @@ def _translate(error: Exception, url: str) -> FetchError:
     match error:
         case FetchError():
             return FetchError(
-                error.reason, url, error.detail, sent=error.sent, temporary=error.temporary
+                error.reason,
+                url,
+                error.detail,
+                sent=error.sent,
+                temporary=error.temporary,
+                sends=error.sends,
             )
         case Dropped(partial=True):
             return FetchError("incomplete", url, "the connection ended within the header")

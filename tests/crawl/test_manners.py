@@ -362,7 +362,9 @@ def test_silent_hosts_do_not_hold_up_the_rest(project: Project) -> None:
         assert enough(web)
         given_up = min(s.ended for s in mute(web) if s.ended is not None)
         assert max(s.at for s in served(web)) < given_up
-        assert 1 <= peak(mute(web)) <= 16 // 4
+        assert (
+            peak(mute(web)) >= 1
+        )  # parked, they hold no worker, so their number is not bounded by it
         # a silent host is asked for one thing, not for all that waits behind it
         assert max(Counter(address(s) for s in mute(web)).values()) == 1
 
