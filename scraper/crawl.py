@@ -15,6 +15,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,6 @@ class Crawl:
     async def run(self) -> CrawlResult:
         """Recover, crawl, publish. Raises `ScraperError` for what cannot go on."""
         parts = self.parts
-        clean = False
         info = self._info()
         try:
             await self._open_outputs(info)
@@ -94,9 +94,8 @@ class Crawl:
             else:
                 ending, counts = await self._crawl(info, recovery)
             result = await self._end(ending, counts)
-            clean = True
         finally:
-            await self._close(clean)
+            await self._close()
         self.result = result
         return result
 
@@ -222,21 +221,15 @@ class Crawl:
         for observer in self.parts.observers:
             observer.on_close(reason)
 
-    async def _close(self, clean: bool) -> None:
-        """Everything is closed, whatever else fails; the first failure is the one that is told."""
-        parts = self.parts
-        errors: list[BaseException] = []
-        for closing in (
-            parts.chain.aclose(),
-            parts.downloader.aclose(),
-            parts.frontier.aclose(clean=clean),
-        ):
-            try:
-                await closing
-            except Exception as error:  # noqa: BLE001 - the others must be closed, too
-                errors.append(error)
-        if errors and clean:
-            raise errors[0]
+    async def _close(self) -> None:
+        """Everything is closed, whatever else fails.
+
+        However this process ends in good order, no page took it down: leases go back uncharged.
+        """
+        async with AsyncExitStack() as stack:  # closes last what is pushed first
+            stack.push_async_callback(self.parts.frontier.aclose)
+            stack.push_async_callback(self.parts.downloader.aclose)
+            stack.push_async_callback(self.parts.chain.aclose)
 
 
 def _stored(recovery: Recovery) -> dict[str, Any] | None:

@@ -158,7 +158,7 @@ class ExtractionError(ScraperError):
 class ItemInvalid(ExtractionError):
     """Extracted values do not fit their model.
 
-    `errors` holds one dict per field: `field`, `message`, `selectors`, `value`; `raw` what was matched.
+    `errors` holds one dict per field: `field`, `message`, `selectors`, `value`; `raw` what matched.
     """
 
     def __init__(self, model: str, url: str, errors: list[dict[str, Any]], raw: dict[str, Any]):
@@ -256,6 +256,7 @@ REASONS: dict[str, Reason] = _table(
         "private_address", "failure", False, "a private address", "http.allow_private = true"
     ),
     Reason("not_html", "failure", False, "a selector was asked of something else than HTML"),
+    Reason("not_json", "failure", False, "json() was asked of something else than JSON"),
     Reason("parse_limit", "failure", False, "too costly to parse within limits"),
     Reason("xml_entity", "failure", False, "the XML declares entities"),
     Reason("callback_error", "failure", False, "the spider's callback raised"),
@@ -271,7 +272,11 @@ REASONS: dict[str, Reason] = _table(
     Reason("schema", "item", False, "the item does not fit the file's columns"),
     Reason("item_too_large", "item", False, "more than crawl.max_item_size"),
     Reason(
-        "interrupted", "failure", False, "a crash came while it was being sent, and it may not repeat"
+        "interrupted",
+        "failure",
+        False,
+        "a crash came while it was being sent, and it may not be sent twice",
+        "Request(repeatable=True), if it may",
     ),
     Reason("crashed", "failure", False, "took the process down each time it ran alone"),
     Reason("cancelled", "failure", True, "stopped while it was running"),
@@ -286,7 +291,6 @@ def reason(code: str) -> Reason:
     if code.startswith("http_"):
         status = code[5:]
         retried = status in {"408", "425", "429", "500", "502", "503", "504", "520", "521", "522"}
-        return Reason(
-            code, "failure", retried, f"the server answered {status}", f"Request(accept=({status},))"
-        )
+        way = f"accept=({status},) hands such pages to the callback"
+        return Reason(code, "failure", retried, f"the server answered {status}", way)
     return Reason(code, "failure", True, "given by the spider")
