@@ -1,0 +1,104 @@
+"""Callbacks in every shape, and their kwargs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from scraper.callbacks import Callbacks, drain
+from scraper.errors import SpiderError
+from scraper.items import Item
+from scraper.spider import Spider
+
+
+class Half(Item):
+    title: str
+
+
+class Shapes(Spider):
+    name = "shapes"
+
+    async def generator(self, response: str) -> AsyncIterator[str]:
+        yield response
+        yield "b"
+
+    async def coroutine(self, response: str) -> list[str]:
+        return [response]
+
+    async def nothing(self, response: str) -> None:
+        return None
+
+    def plain(self, response: str) -> Iterator[str]:
+        yield response
+
+    def direct(self, response: str) -> list[str]:
+        return [response]
+
+    async def indirect(self, response: str) -> AsyncIterator[str]:
+        return self.generator(response)
+
+    async def typed(self, response: str, page: int, half: Half, rest: Any = None) -> list[Any]:
+        return [page, half, rest]
+
+
+async def given(name: str, **kwargs: Any) -> list[Any]:
+    taken: list[Any] = []
+
+    async def take(value: Any) -> None:
+        taken.append(value)
+
+    await drain(Callbacks(Shapes())[name].call("a", kwargs), take)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("generator", ["a", "b"]),
+        ("coroutine", [["a"]]),
+        ("nothing", []),
+        ("plain", ["a"]),
+        ("direct", [["a"]]),
+        ("indirect", ["a", "b"]),
+    ],
+)
+async def test_every_shape_is_drained(name: str, expected: list[Any]) -> None:
+    assert await given(name) == expected
+
+
+async def test_kwargs_are_validated_by_the_annotations() -> None:
+    ((page, half, rest),) = await given("typed", page="3", half={"title": "x"}, rest=[1])
+    assert (page, half, rest) == (3, Half(title="x"), [1])
+
+
+async def test_a_kwarg_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"typed\(page=…\): .*'three'"):
+        await given("typed", page="three", half={"title": "x"})
+
+
+async def test_a_generator_is_closed_when_its_taker_fails() -> None:
+    closed = []
+
+    async def values() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    async def take(value: int) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await drain(values(), take)
+    assert closed == [True]
+
+
+def test_a_callback_that_is_gone_says_what_to_do() -> None:
+    callbacks = Callbacks(Shapes())
+    assert "gone" not in callbacks
+    with pytest.raises(SpiderError) as caught:
+        callbacks["gone"]
+    assert "--fresh" in caught.value.hint
