@@ -63,10 +63,14 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def tree(root: Path) -> dict[str, int]:
-    """Every file and directory below *root* with its size: to show that nothing was created."""
+    """Every file and directory below *root* with its size: to show that nothing was created.
+
+    What the interpreter keeps of the sources it compiled does not count.
+    """
     return {
         str(path.relative_to(root)): path.stat().st_size if path.is_file() else -1
         for path in sorted(root.rglob("*"))
+        if "__pycache__" not in path.parts
     }
 
 
@@ -147,7 +151,6 @@ class Project:
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("SCRAPE_", "COV_"))}
         return environ | {
             "PYTHONPATH": str(REPOSITORY),
-            "PYTHONPYCACHEPREFIX": str(self.scratch.parent / "pycache"),
             "NO_COLOR": "1",
             "COLUMNS": "200",
             **self.environ,
