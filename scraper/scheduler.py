@@ -30,7 +30,7 @@ __all__ = ["Scheduler"]
 
 log = logging.getLogger("scraper.crawl")
 
-TOLD_PER_REASON = 5
+TOLD_PER_REASON = 3
 """Failed pages that are told one by one; `scrape failures` lists them all."""
 
 MAX_STAGED = 64 * 1024 * 1024

@@ -69,7 +69,7 @@ class PlainProgress:
             f"{at.failed:,} failed",
             f"{self._pace(at):.1f}/s",
             f"{at.queued:,} queued",
-            f"{at.waiting} hosts waiting",
+            f"{at.waiting} host{'s' * (at.waiting != 1)} waiting",
             _span(at.elapsed),
         ]
         text = "  ".join(parts)

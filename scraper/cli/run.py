@@ -114,7 +114,7 @@ def run_spider(
         announce(session, quiet=quiet)
         result, signalled = _run(session, observers, quiet=quiet)
     if not quiet:
-        summarise(result, session)
+        summarise(result)
     elif not result.finished and not signalled:
         note(f"scrape: {result.spider}: {result.detail or result.ended}")
     if as_json:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +27,25 @@ def announce(session: Session, *, quiet: bool) -> None:
         note(line)
 
 
-def summarise(result: CrawlResult, session: Session) -> None:
+def summarise(result: CrawlResult) -> None:
     """The end of a crawl, for people, on stderr."""
     note(_headline(result))
     for output in result.outputs:
-        _row("output" if output.get("kind") != "rejected" else "rejected", _output(output, session))
+        if output.get("kind") == "rejected" and not output.get("records"):
+            continue  # it is not published
+        _row("output" if output.get("kind") != "rejected" else "rejected", _output(output, result))
     kinds: dict[str, list[tuple[str, int]]] = {"failure": [], "skip": [], "item": []}
     for code, count in result.reasons.items():
         kinds[reason_of(code).kind].append((code, count))
     _reasons("failed", result.failed, kinds["failure"])
+    if result.failed:
+        job = f" --job {result.job}" if result.job not in (None, "default") else ""
+        _row("", f"`scrape failures {result.spider}{job}` lists them")
     _reasons("rejected", result.rejected, kinds["item"])
     _reasons("skipped", result.skipped, kinds["skip"], explain=False)
     if result.dropped:
         listed = ", ".join(f"{name} {n:,}" for name, n in list(result.drops.items())[:SHOWN])
         _row("dropped", f"{result.dropped:,} items: {listed}")
-    if result.failed:
-        job = f" --job {result.job}" if result.job not in (None, "default") else ""
-        _row("", f"scrape failures {result.spider}{job}  lists them")
     if result.ended == "stopped":
         _row("next", f"the same command again resumes it ({result.pending:,} requests pending)")
     elif result.ended == "broken":
@@ -62,11 +67,13 @@ def _headline(result: CrawlResult) -> str:
     )
 
 
-def _output(output: dict[str, Any], session: Session) -> str:
+def _output(output: dict[str, Any], result: CrawlResult) -> str:
     path = output.get("aside") or output.get("path")
     if path is None:
         return str(output.get("kind"))
     shown = _near(str(path))
+    if not result.finished and not output.get("aside") and output.get("mode") == "replace":
+        shown += ".partial"
     records = output.get("records")
     text = f"{shown} ({records:,} records)" if records is not None else shown
     if output.get("aside"):
@@ -96,4 +103,14 @@ def _reasons(
 
 
 def _row(label: str, text: str) -> None:
-    note(f"  {label:<9} {text}")
+    first = f"  {label:<9} "
+    if sys.stderr.isatty():  # a pipe's lines are for programs: theirs to fold
+        width = shutil.get_terminal_size((80, 24)).columns - 1
+        lines = textwrap.wrap(
+            text, max(width - len(first), 20), break_long_words=False, break_on_hyphens=False
+        )
+    else:
+        lines = [text]
+    for line in lines or [""]:
+        note(f"{first}{line}")
+        first = " " * len(first)
