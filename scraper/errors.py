@@ -170,7 +170,7 @@ class ItemInvalid(ExtractionError):
         self.raw = raw
 
 
-class Drop(Exception):  # noqa: N818 - a signal, not a failure
+class Drop(Exception):
     """Raised by a pipeline stage: this item goes no further. Counted by `reason`."""
 
     def __init__(self, reason: str = "dropped") -> None:
@@ -178,7 +178,7 @@ class Drop(Exception):  # noqa: N818 - a signal, not a failure
         self.reason = reason
 
 
-class Retry(Exception):  # noqa: N818 - a signal, not a failure
+class Retry(Exception):
     """Raised in a callback: fetch this page again (an attempt is charged).
 
     `delay` is in seconds; None means the usual full-jitter back-off.

@@ -22,10 +22,8 @@ import re
 import shutil
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,12 +34,11 @@ from scraper.frontier.inspect import inspect as inspect_ledger
 
 __all__ = [
     "Job",
-    "JobStatus",
     "code_of",
     "compare",
     "default_name",
     "identity",
-    "jobs",
+    "read_pid",
     "started_now",
 ]
 
@@ -250,7 +247,7 @@ class Job:
                     time.sleep(LOCK_WAIT)
             else:
                 return
-        pid = _read_pid(handle)
+        pid = read_pid(handle)
         raise JobError(
             f"job {self.name} of spider {self.spider} is running already"
             + (f" (process {pid})" if pid else ""),
@@ -380,73 +377,6 @@ def _folder(spider: str) -> str:
     return f"spider-{ODD.sub('-', spider)[:LONG].strip('-.')}-{_digest(spider.encode())[:8]}"
 
 
-def _read_pid(handle: int) -> int | None:
+def read_pid(handle: int) -> int | None:
     text = os.pread(handle, 32, 0).strip()
     return int(text) if text.isdigit() else None
-
-
-# All of them ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """One line of `scrape status`. `pid`: of the process that runs it, None when none does.
-
-    `phase`: running, publishing, finished, failed. `problem`: why its ledger cannot be read.
-    """
-
-    spider: str
-    job: str
-    directory: Path
-    pid: int | None = None
-    running: bool = False
-    phase: str = ""
-    started: str = ""
-    pending: int = 0
-    failures: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    problem: str = ""
-
-
-def jobs(root: Path) -> list[JobStatus]:
-    """Every job under *root* that has a ledger, read beside the processes that run them."""
-    ledgers = sorted((root / STATE).glob(f"*/*/{LEDGER}"))
-    return [_status(ledger.parent) for ledger in ledgers]
-
-
-def _status(folder: Path) -> JobStatus:
-    running, pid = _runner(folder / "lock")
-    spider = folder.parent.name
-    try:
-        summary = inspect_ledger(folder / LEDGER)
-        job = json.loads(summary.state.get("job", b"{}"))
-    except (ScraperError, ValueError) as error:
-        return JobStatus(spider, folder.name, folder, pid, running, problem=str(error))
-    return JobStatus(
-        spider=str(job.get("spider", spider)),
-        job=folder.name,
-        directory=folder,
-        pid=pid,
-        running=running,
-        phase=summary.phase,
-        started=str(job.get("started", "")),
-        pending=summary.pending,
-        failures=summary.failures,
-        counts=summary.counts,
-    )
-
-
-def _runner(lock: Path) -> tuple[bool, int | None]:
-    """Whether somebody holds *lock*, and who says so."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return False, None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True, _read_pid(handle)
-    else:
-        return False, None
-    finally:
-        os.close(handle)

@@ -25,9 +25,9 @@ from scraper.job import (
     compare,
     default_name,
     identity,
-    jobs,
     started_now,
 )
+from scraper.joblist import jobs
 from scraper.testing.frontier import found
 from scraper.work import Batch, Want
 

@@ -15,7 +15,8 @@ from scraper.cli.output import DebugOption, clean, data, note
 from scraper.cli.status import jobs_of
 from scraper.errors import UsageError, reason
 from scraper.frontier.inspect import read_failures
-from scraper.job import Job, JobStatus, jobs
+from scraper.job import Job
+from scraper.joblist import JobStatus, jobs
 from scraper.project import find_state
 
 JsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead.")]

@@ -10,7 +10,7 @@ import typer
 
 from scraper.cli.output import DebugOption, JsonOption, columns, complain, data_json, note, when
 from scraper.errors import UsageError
-from scraper.job import JobStatus, jobs
+from scraper.joblist import JobStatus, jobs
 from scraper.mistakes import nearest
 from scraper.project import find_state
 from scraper.report import failures
