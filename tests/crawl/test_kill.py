@@ -20,11 +20,19 @@ from tests.servers.graph import Graph
 from tests.servers.web import Web
 
 GRAPH = Graph(3000)
+LARGE = Graph(10_000)
+"""For the long form: no crawl of it is over before its kills are."""
 
 
 @pytest.fixture
 def web() -> Iterator[Web]:
     with Web(GRAPH) as web:
+        yield web
+
+
+@pytest.fixture
+def large() -> Iterator[Web]:
+    with Web(LARGE) as web:
         yield web
 
 
@@ -40,12 +48,12 @@ def start(project: Project, web: Web, **environ: str) -> Crawl:
     )
 
 
-def complete(project: Project, web: Web) -> Finished:
+def complete(project: Project, web: Web, graph: Graph = GRAPH) -> Finished:
     """Let it run to its end, and hear the whole crawl's figures."""
     done = start(project, web).wait().expect(0)
     assert done.json["finished"] is True
-    assert done.json["pages"] == GRAPH.pages
-    assert done.json["items"] == GRAPH.pages
+    assert done.json["pages"] == graph.pages
+    assert done.json["items"] == graph.pages
     assert done.json["failed"] == 0
     assert not project.path("out.jsonl.partial").exists()
     return done
@@ -127,45 +135,45 @@ def test_a_finished_job_starts_anew(pages: Project) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(5))
-def test_long_random_kills(pages: Project, web: Web, seed: int) -> None:
+def test_long_random_kills(pages: Project, large: Web, seed: int) -> None:
     """5 x 12 = 60 kills at random instants."""
-    random_kills(pages, web, seed=1000 + seed, kills=12, most=250)
-    complete(pages, web)
-    judge(pages.path("out.jsonl"), web, GRAPH, kills=12)
+    random_kills(pages, large, seed=1000 + seed, kills=12, most=250)
+    complete(pages, large, LARGE)
+    judge(pages.path("out.jsonl"), large, LARGE, kills=12)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("point", POINTS[:-1])
-def test_long_named_points(pages: Project, web: Web, point: str) -> None:
+def test_long_named_points(pages: Project, large: Web, point: str) -> None:
     """Each point at several passages of one crawl."""
     kills = 0
     for count in (1, 2, 3, 5, 8, 13):
-        ended = start(pages, web, **{VARIABLE: f"{point}:{count}"}).wait()
+        ended = start(pages, large, **{VARIABLE: f"{point}:{count}"}).wait()
         if ended.code == 0:
             break  # so many passages that the crawl was over before
         assert ended.code == -signal.SIGKILL
         kills += 1
     assert kills >= 4
     if not pages.path("out.jsonl").exists():
-        complete(pages, web)
-    judge(pages.path("out.jsonl"), web, GRAPH, kills=kills)
+        complete(pages, large, LARGE)
+    judge(pages.path("out.jsonl"), large, LARGE, kills=kills)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2])
-def test_long_publishing(pages: Project, web: Web, count: int) -> None:
+def test_long_publishing(pages: Project, large: Web, count: int) -> None:
     """Killed again and again while it publishes: rolled forward, nothing fetched."""
     kills = 0
-    ended = start(pages, web, **{VARIABLE: f"publish:{count}"}).wait()
-    before = len(web.log)
+    ended = start(pages, large, **{VARIABLE: f"publish:{count}"}).wait()
+    before = len(large.log)
     while ended.code == -signal.SIGKILL and kills < 3:
         kills += 1
-        ended = start(pages, web, **{VARIABLE: f"publish:{count}"}).wait()
+        ended = start(pages, large, **{VARIABLE: f"publish:{count}"}).wait()
     if ended.code != 0:
-        complete(pages, web)
+        complete(pages, large, LARGE)
     assert kills >= 1
-    assert len(web.log) == before
-    judge(pages.path("out.jsonl"), web, GRAPH, kills=0)
+    assert len(large.log) == before
+    judge(pages.path("out.jsonl"), large, LARGE, kills=0)
 
 
 @pytest.mark.long
@@ -175,12 +183,12 @@ def test_long_publishing(pages: Project, web: Web, count: int) -> None:
     ids=["sigterm", "double-sigint"],
 )
 def test_long_signals(
-    pages: Project, web: Web, signals: tuple[signal.Signals, ...], code: int
+    pages: Project, large: Web, signals: tuple[signal.Signals, ...], code: int
 ) -> None:
     """Ten of each in one crawl; SIGTERM drains, so that nothing is fetched again."""
     dice = random.Random(code)
     for _ in range(10):
-        ended = interrupt(pages, web, dice.randint(1, 250), dice.random() * 0.2, signals)
+        ended = interrupt(pages, large, dice.randint(1, 250), dice.random() * 0.2, signals)
         ended.expect(code)
-    complete(pages, web)
-    judge(pages.path("out.jsonl"), web, GRAPH, kills=0 if code == 143 else 10)
+    complete(pages, large, LARGE)
+    judge(pages.path("out.jsonl"), large, LARGE, kills=0 if code == 143 else 10)
