@@ -153,7 +153,7 @@ class Crawl:
         except BaseException:
             await self._told("failed")
             raise
-        return ending, engine.scheduler.counts
+        return ending, engine.scheduler.tally.totals
 
     async def _end(self, ending: Stop, counts: Counter[str]) -> CrawlResult:
         parts = self.parts

@@ -34,7 +34,7 @@ from scraper.errors import (
 )
 from scraper.events import Outcome, Seeds, Stop
 from scraper.exchange import Exchanges, Grant
-from scraper.gate import Host, Start
+from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
 from scraper.pipelines.chain import Chain, Delivered, Failed
@@ -111,8 +111,8 @@ class Engine:
             observers=self._observers,
             probe=parts.probe,
             jitter=self._random,
+            totals=counts,
         )
-        self.scheduler.counts.update(counts)
         self.exchanges = Exchanges(
             self.scheduler,
             self.config,

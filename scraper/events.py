@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from scraper.gate import Host
+from scraper.host import Host
 from scraper.http import Request
 from scraper.pipelines.page import StagedPage
 from scraper.work import Batch, Committed, Lease, Verdict

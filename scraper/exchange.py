@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from scraper import redirects, robots, urls
 from scraper.config import Config
 from scraper.errors import FetchError
-from scraper.gate import Host
+from scraper.host import Host
 from scraper.http import ANY_STATUS, Request, Response
 from scraper.links import Memo
 from scraper.politeness import Exchange, parse_retry_after
@@ -123,7 +123,7 @@ class Exchanges:
         except BaseException:
             self._gate.unused(host)
             raise
-        self._scheduler.tally(bytes=len(response.body))
+        self._scheduler.tally.note(bytes=len(response.body))
         self._gate.ended(
             host,
             Exchange(
@@ -173,7 +173,7 @@ class Exchanges:
     async def _robots_answer(
         self, url: str, hops: int, grant: Grant
     ) -> robots.Robots | robots.Unavailable | robots.Follow:
-        self._scheduler.tally(robots=1)
+        self._scheduler.tally.note(robots=1)
         try:
             response = await self.through(Request(url), grant)
         except FetchError as error:

@@ -19,17 +19,16 @@ import itertools
 import math
 import resource
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
-from scraper.politeness import Exchange, HostPolicy, HostState, policy_for
+from scraper.host import Call, Host, Start
+from scraper.politeness import Exchange, HostState, policy_for
 from scraper.protocols import Clock
-from scraper.robots import Origin
-from scraper.work import HostLease, HostReturn, Lease
+from scraper.work import HostLease, HostReturn, Lease, Want
 
-__all__ = ["Gate", "Host", "Start"]
+__all__ = ["Gate"]
 
 PATIENCE = 0.5
 """Seconds after which a silent exchange with an unproven host is parked."""
@@ -40,77 +39,6 @@ requests do not take the place of others'."""
 
 KEPT_HOSTS = 20_000
 """Hosts remembered after they were given back: their pace and their robots.txt."""
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """Somebody awaiting a turn. `exempt`: robots.txt itself, which asks no robots.txt."""
-
-    turn: asyncio.Future[float]
-    url: str
-    exempt: bool
-
-
-class Host:
-    """One origin: its pace, its robots.txt, and who waits for it."""
-
-    __slots__ = (
-        "asked",
-        "busy_pages",
-        "calls",
-        "held",
-        "in_calls",
-        "in_pages",
-        "inflight",
-        "key",
-        "leases",
-        "origin",
-        "page_probe",
-        "parked",
-        "policy",
-        "probe",
-        "state",
-        "stocked",
-    )
-
-    def __init__(self, key: str, policy: HostPolicy, state: HostState) -> None:
-        self.key = key
-        self.policy = policy
-        self.state = state
-        self.origin = Origin(policy.robots)
-        self.leases: deque[Lease] = deque()
-        self.calls: deque[Call] = deque()
-        self.inflight = 0  # exchanges
-        self.busy_pages = 0  # leases dispatched and not settled
-        self.held = False  # handed out by the frontier
-        self.asked = False  # it had nothing left when the frontier was last asked for more
-        self.in_calls = self.in_pages = False  # stands in that heap
-        self.stocked = 0  # its share of `Gate.stock`
-        self.probe = 0.0  # when the exchange began that will prove it; 0: none
-        self.page_probe = False  # and that exchange holds a worker
-        self.parked = False
-
-    @property
-    def refusal(self) -> str | None:
-        """The reason code with which all of this host's requests end, if it was given up."""
-        return self.state.refusal or self.origin.refusal
-
-    @property
-    def idle(self) -> bool:
-        return not (self.inflight or self.busy_pages or self.calls)
-
-    def __repr__(self) -> str:
-        return f"<Host {self.key}: {self.inflight} in flight, {len(self.leases)} leased>"
-
-
-@dataclass(slots=True)
-class Start:
-    """A page that may start now: its exchange is already counted. `refused`: it may not, ever."""
-
-    host: Host
-    lease: Lease
-    began: float
-    refused: str | None = None
 
 
 class Gate:
@@ -135,6 +63,7 @@ class Gate:
         self._max_parked = min(32 * concurrency, _descriptors() // 2)
         self._hosts: dict[str, Host] = {}
         self._held: dict[str, Host] = {}
+        self._thirsty: set[str] = set()  # held, low, and the frontier may have more
         self._calls: list[tuple[float, int, Host]] = []
         self._pages: list[tuple[float, int, Host]] = []
         self._ticket = itertools.count()
@@ -173,12 +102,27 @@ class Gate:
             if host.leases and not host.inflight and (host.state.ready_at(now) or 0) > now
         )
 
-    def grant(self, leases: list[HostLease]) -> None:
-        """Take in what the frontier handed out."""
+    def grant(
+        self, leases: list[HostLease], want: Want | None = None, found: Iterable[str] = ()
+    ) -> None:
+        """Take in what the frontier handed out in answer to *want*.
+
+        *found*: hosts of what the same commit let in. When it gave less than was wanted, it has
+        nothing more for the hosts that were named.
+        """
         now = self._clock.monotonic()
+        for key in found:
+            if (host := self._held.get(key)) is not None:
+                host.dry = False
+        if want is not None and sum(len(g.requests) for g in leases) < want.n:
+            for key in want.held:
+                if (host := self._held.get(key)) is not None:
+                    host.dry = True
         for granted in leases:
             host = self.host(granted.host, granted.state)
-            host.held, host.asked = True, False
+            if not host.held:
+                host.held, host.dry = True, False
+            host.asked = False
             self._held[host.key] = host
             host.leases.extend(granted.requests)
             self.leased += len(granted.requests)
@@ -199,6 +143,11 @@ class Gate:
                 self.leased -= 1
                 yield lease
 
+    @property
+    def thirsty(self) -> bool:
+        """Whether a held host is low and the frontier may have more for it."""
+        return bool(self._thirsty)
+
     def low(self) -> list[str]:
         """Held hosts that could use more requests than they have here; they are asked about.
 
@@ -206,7 +155,7 @@ class Gate:
         """
         low = []
         for key, host in self._held.items():
-            if len(host.leases) < 2 * host.policy.per_host:
+            if host.low:
                 host.asked = not host.leases and host.idle
                 low.append(key)
         return low
@@ -225,6 +174,7 @@ class Gate:
                 self.leased -= len(host.leases)
                 host.leases.clear()
                 self._count(host)
+                self._thirsty.discard(host.key)
                 due = wall + wait if math.isfinite(wait) and wait > 0 else 0.0
                 yield HostReturn(host.key, host.state.save(now, wall), due)
 
@@ -236,6 +186,10 @@ class Gate:
         stocked = len(host.leases) if host.state.proven and not host.parked else 0
         self.stock += stocked - host.stocked
         host.stocked = stocked
+        if host.held and host.low and not host.dry:
+            self._thirsty.add(host.key)
+        else:
+            self._thirsty.discard(host.key)
 
     # ── who is next ──────────────────────────────────────────────────────────────────────
 

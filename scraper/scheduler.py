@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from scraper import urls
@@ -20,10 +20,12 @@ from scraper.admission import Admission
 from scraper.config import Config
 from scraper.errors import reason as reason_of
 from scraper.events import WAKE, Event, Group, Outcome, Seeds, Stop, Wake, Wrote
-from scraper.gate import Gate, Host, Start
+from scraper.gate import Gate
+from scraper.host import Host, Start
 from scraper.pipelines.page import StagedPage, group_records
 from scraper.protocols import Clock, Downloader, Frontier, Observer, Sink, Timer
 from scraper.report import Snapshot, failures
+from scraper.tally import Tally
 from scraper.work import Again, Batch, Dead, Done, Found, Lease, Settled, Want
 
 __all__ = ["Scheduler"]
@@ -59,12 +61,13 @@ class Scheduler:
         observers: Sequence[Observer] = (),
         probe: Callable[[str], None] | None = None,
         jitter: Callable[[], float],
+        totals: Mapping[str, int] | None = None,
     ) -> None:
         self.limits = config.crawl
         self.due: asyncio.Queue[Start] = asyncio.Queue()  # bounded by `_has_room`
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.hungry = asyncio.Event()
-        self.counts: Counter[str] = Counter()
+        self.tally = Tally(clock, totals or {})
         self.pending = 0
         self.inflight = 0
         self.ready = False  # `setup` is through: pages may go
@@ -93,12 +96,9 @@ class Scheduler:
         self._sending: dict[int, tuple[Host, Lease]] = {}  # waiting to be marked as sent
         self._marked: set[int] = set()
         self._solo: Lease | None = None
-        self._carried: Counter[str] = Counter()  # counts that alone are worth no commit
         self._barren = False  # the frontier had nothing to give, and nothing changed since
         self._timer: Timer | None = None
         self._wakes = 0
-        self._sent = 0
-        self._began = self._counted = clock.monotonic()
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────
 
@@ -110,7 +110,8 @@ class Scheduler:
             while not self.events.empty():
                 self._take(self.events.get_nowait())
             now = self._clock.monotonic()
-            self._check_limits(now)
+            if self.ending is None:
+                self.ending = self.tally.reached(self.limits)
             self._dispatch(now)
             self._maybe_commit(now)
             if self._ended():
@@ -143,11 +144,6 @@ class Scheduler:
             self.ending = stop
         self.aborted = self.aborted or stop.now
 
-    def tally(self, **increments: int) -> None:
-        """Count what happens outside of any page's outcome."""
-        self.counts.update(increments)
-        self._carried.update(increments)
-
     def _ended(self) -> bool:
         if self._writing is not None or not self._group.empty:
             return False
@@ -177,7 +173,7 @@ class Scheduler:
                     wait = self.limits.group_interval
                 when = min(when, now + max(wait, 0.001))
             if self.limits.max_duration:
-                when = min(when, now + self.limits.max_duration - self.elapsed)
+                when = min(when, now + self.limits.max_duration - self.tally.elapsed)
         if math.isfinite(when):
             self._timer = self._clock.call_at(max(when, now), self.wake)
 
@@ -206,7 +202,7 @@ class Scheduler:
             return False
         if self.inflight + self._uncommitted >= limits.concurrency + limits.group_pages:
             return False
-        if limits.max_pages and self.counts["pages"] + self.inflight >= limits.max_pages:
+        if limits.max_pages and self.tally["pages"] + self.inflight >= limits.max_pages:
             return False
         return self._group.staged < MAX_STAGED
 
@@ -269,13 +265,12 @@ class Scheduler:
         if outcome.page is not None:
             self._keep(outcome.page, counts)
         group.batch.settled.append(Settled(lease, verdict, found))
-        group.batch.counts.update(counts)
-        self.counts.update(counts)
+        self.tally.settle(counts, group.batch)
         self._barren = False
 
     def _keep(self, page: StagedPage, counts: Counter[str]) -> None:
         if self.limits.max_items:
-            page.cut(max(self.limits.max_items - self.counts["items"], 0))
+            page.cut(max(self.limits.max_items - self.tally["items"], 0))
         for item in page.items:
             counts.update(item.counted)
         self._group.pages.append(page)
@@ -283,7 +278,7 @@ class Scheduler:
 
     def _report_dead(self, lease: Lease, verdict: Dead) -> None:
         if reason_of(verdict.reason).kind == "failure":
-            told = self.counts[f"reason:{verdict.reason}"] < TOLD_PER_REASON
+            told = self.tally[f"reason:{verdict.reason}"] < TOLD_PER_REASON
             level = logging.INFO if told else logging.DEBUG
             url = urls.redact(lease.request.url)
             log.log(level, "%s: %s %s", verdict.reason, url, verdict.detail)
@@ -295,46 +290,25 @@ class Scheduler:
 
     def _seed(self, seeds: Seeds) -> None:
         group = self._open_group()
-        group.batch.seeds += self.admission.seeds(seeds.requests, group.batch.counts)
+        counts: Counter[str] = Counter()
+        group.batch.seeds += self.admission.seeds(seeds.requests, counts)
+        self.tally.settle(counts, group.batch)
         if seeds.done:
             self.seeded = True
             group.batch.state["start"] = b"done"
         self._barren = False
 
-    def _check_limits(self, now: float) -> None:
-        limits = self.limits
-        if self.ending is not None:
-            return
-        if limits.max_items and self.counts["items"] >= limits.max_items:
-            self.stop(Stop("limit", f"crawl.max_items = {limits.max_items}"))
-        elif limits.max_pages and self.counts["pages"] >= limits.max_pages:
-            self.stop(Stop("limit", f"crawl.max_pages = {limits.max_pages}"))
-        elif limits.max_duration and self.elapsed >= limits.max_duration:
-            self.stop(Stop("limit", f"crawl.max_duration = {limits.max_duration:g}"))
-        elif limits.max_errors and self.errors >= limits.max_errors:
-            self.stop(Stop("failed", f"crawl.max_errors = {limits.max_errors} was reached"))
-
     def snapshot(self) -> Snapshot:
         """How far the crawl is, for observers."""
         return Snapshot(
-            pages=self.counts["pages"],
-            items=self.counts["items"],
-            failed=failures(self.counts),
+            pages=self.tally["pages"],
+            items=self.tally["items"],
+            failed=failures(self.tally.totals),
             queued=self.pending,
             busy=self.inflight,
             waiting=self.gate.waiting_hosts(self._clock.monotonic()),
-            elapsed=self.elapsed,
+            elapsed=self.tally.elapsed,
         )
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds this crawl has run, earlier processes included."""
-        return self.counts["elapsed_ms"] / 1000 + self._clock.monotonic() - self._counted
-
-    @property
-    def errors(self) -> int:
-        """Requests that failed, and items that a stage failed."""
-        return failures(self.counts) + self.counts["reason:stage_error"]
 
     # ── commit ───────────────────────────────────────────────────────────────────────────
 
@@ -351,45 +325,42 @@ class Scheduler:
                 return
         elif not starved:
             return
-        self._commit(now)
+        self._commit()
 
     def _starved(self) -> bool:
-        """Workers are idle, nothing is here for them, and a commit would bring more."""
+        """Workers are idle, too little is here for them, and a commit would bring more."""
         if self.ending is not None or not self.ready or self._solo is not None or self._barren:
             return False
-        if self.gate.stock > self._low_water:
+        if self._wanted <= 0 or self.gate.stock > self._low_water:
             return False
         if self._group.batch.seeds or any(s.found for s in self._group.batch.settled):
             return self.gate.stock == 0 and self._has_room()
         due = self._frontier.next_due()
-        if due is None or due > self._clock.wall():
-            return due is not None and not self.inflight and not self.gate.stock and due == math.inf
-        return True
+        return self.gate.thirsty or (due is not None and due <= self._clock.wall())
 
-    def _commit(self, now: float) -> None:
+    @property
+    def _wanted(self) -> int:
+        """How many more leases there is a use and a place for."""
+        return min(self._target - self.gate.stock, 5 * self._target - self.gate.leased)
+
+    def _commit(self) -> None:
         group, self._group = self._group, Group()
         batch = group.batch
         batch.returned += self.gate.give_back()
-        if self.ending is None and self.ready and self._solo is None:
-            room = min(self._target - self.gate.stock, 5 * self._target - self.gate.leased)
-            if room > 0:
-                alone = not (self.inflight or self.gate.leased or self._sending)
-                batch.want = Want(room, self.gate.low(), alone)
-        self._complete(batch, now)
+        wanted = self._wanted
+        if wanted > 0 and self.ending is None and self.ready and self._solo is None:
+            alone = not (self.inflight or self.gate.leased or self._sending)
+            batch.want = Want(wanted, self.gate.low(), alone)
+        self._complete(batch)
         self._writing = group
         self._spawn(self._write(group))
 
-    def _complete(self, batch: Batch, now: float) -> None:
+    def _complete(self, batch: Batch) -> None:
         """Add what every transaction carries: cookies, scope, time spent."""
         if (cookies := self._downloader.cookies()) is not None:
             batch.state["cookies"] = cookies
         batch.state.update(self.admission.changed())
-        spent = int((now - self._counted) * 1000)
-        self._counted += spent / 1000
-        sent, self._sent = self._downloader.sent - self._sent, self._downloader.sent
-        self.tally(elapsed_ms=spent, requests=sent)
-        batch.counts.update(self._carried)
-        self._carried.clear()
+        self.tally.complete(batch, self._downloader.sent)
 
     def last_batch(self) -> Batch:
         """After `run`: gives every host back with its pace, and what was marked but never sent."""
@@ -397,7 +368,7 @@ class Scheduler:
         for lease in self.gate.withdraw(self._marked):
             batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=0)))
         batch.returned += self.gate.give_back(everything=True)
-        self._complete(batch, self._clock.monotonic())
+        self._complete(batch)
         return batch
 
     async def _write(self, group: Group) -> None:
@@ -427,9 +398,9 @@ class Scheduler:
         batch, committed = wrote.group.batch, wrote.committed
         self._writing = None
         self.pending = committed.pending
-        self.counts["duplicates"] += committed.duplicates
-        self._carried["duplicates"] += committed.duplicates
-        self.counts["reason:redirect_duplicate"] += len(committed.redirect_duplicates)
+        self.tally.note(duplicates=committed.duplicates)
+        # Counted by the frontier already, which alone knows of them.
+        self.tally.totals["reason:redirect_duplicate"] += len(committed.redirect_duplicates)
         if batch.want is not None and not committed.leases:
             self._barren = True
         for lease_id in batch.sending:
@@ -440,7 +411,11 @@ class Scheduler:
             for lease in granted.requests:
                 if lease.alone:
                     self._solo = lease
-        self.gate.grant(committed.leases)
+        self.gate.grant(
+            committed.leases,
+            batch.want,
+            (found.host for settled in batch.settled for found in settled.found),
+        )
         if self.pending < SEEDS_AHEAD and not self.seeded:
             self.hungry.set()
         for observer in self._observers:

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("request", "http", "work", "report", "protocols", "config", "layers"),
     ("robots", "hostrules", "politeness", "retry", "scope", "redirects"),
     ("download", "frontier", "pipelines", "clock", "logs"),
-    ("spider", "callbacks", "admission", "gate", "events", "scheduler"),
+    ("spider", "callbacks", "admission", "host", "gate", "events", "tally", "scheduler"),
     ("exchange", "engine", "crawl"),
     ("loading", "components", "project", "job", "joblist", "build", "session", "api"),
     ("cli", "demo", "testing"),

@@ -9,7 +9,8 @@ import pytest
 
 from scraper.config import HostRule, Politeness
 from scraper.errors import FetchError, Throttled
-from scraper.gate import Gate, Host, Start
+from scraper.gate import Gate
+from scraper.host import Host, Start
 from scraper.http import Request
 from scraper.politeness import Exchange
 from scraper.robots import Robots

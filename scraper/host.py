@@ -1,0 +1,91 @@
+"""A host as the gate keeps it: its pace, its robots.txt, and who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from scraper.politeness import HostPolicy, HostState
+from scraper.robots import Origin
+from scraper.work import Lease
+
+__all__ = ["Call", "Host", "Start"]
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """Somebody awaiting a turn. `exempt`: robots.txt itself, which asks no robots.txt."""
+
+    turn: asyncio.Future[float]
+    url: str
+    exempt: bool
+
+
+class Host:
+    """One origin: its pace, its robots.txt, and who waits for it."""
+
+    __slots__ = (
+        "asked",
+        "busy_pages",
+        "calls",
+        "dry",
+        "held",
+        "in_calls",
+        "in_pages",
+        "inflight",
+        "key",
+        "leases",
+        "origin",
+        "page_probe",
+        "parked",
+        "policy",
+        "probe",
+        "state",
+        "stocked",
+    )
+
+    def __init__(self, key: str, policy: HostPolicy, state: HostState) -> None:
+        self.key = key
+        self.policy = policy
+        self.state = state
+        self.origin = Origin(policy.robots)
+        self.leases: deque[Lease] = deque()
+        self.calls: deque[Call] = deque()
+        self.inflight = 0  # exchanges
+        self.busy_pages = 0  # leases dispatched and not settled
+        self.held = False  # handed out by the frontier
+        self.asked = False  # it had nothing left when the frontier was last asked for more
+        self.dry = False  # and the frontier has nothing more for it
+        self.in_calls = self.in_pages = False  # stands in that heap
+        self.stocked = 0  # its share of `Gate.stock`
+        self.probe = 0.0  # when the exchange began that will prove it; 0: none
+        self.page_probe = False  # and that exchange holds a worker
+        self.parked = False
+
+    @property
+    def refusal(self) -> str | None:
+        """The reason code with which all of this host's requests end, if it was given up."""
+        return self.state.refusal or self.origin.refusal
+
+    @property
+    def idle(self) -> bool:
+        return not (self.inflight or self.busy_pages or self.calls)
+
+    @property
+    def low(self) -> bool:
+        """It could use more requests than it has here."""
+        return len(self.leases) < 2 * self.policy.per_host and self.refusal is None
+
+    def __repr__(self) -> str:
+        return f"<Host {self.key}: {self.inflight} in flight, {len(self.leases)} leased>"
+
+
+@dataclass(slots=True)
+class Start:
+    """A page that may start now: its exchange is already counted. `refused`: it may not, ever."""
+
+    host: Host
+    lease: Lease
+    began: float
+    refused: str | None = None
