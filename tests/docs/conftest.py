@@ -1,0 +1,72 @@
+"""A shop, and for each page of the documentation the project that its examples make."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scraper.cli import run_command_line
+from scraper.cli.init import make_project, template_directory
+from scraper.demo import DemoShop, serve_in_thread
+from tests.docs.markdown import blocks
+
+ADDRESS = "http://127.0.0.1:8378/"
+"""Where the documentation says that the shop is."""
+
+LIFTED = '\n[politeness.hosts."127.0.0.1"]\ndelay = 0\nper_host = 16\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A project with a page's files, entered. `shop`: where their shop really is."""
+
+    root: Path
+    shop: str
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(ADDRESS, self.shop), "utf-8")
+        return path
+
+    def run(self, *args: str) -> int:
+        return run_command_line(args)
+
+
+@pytest.fixture(scope="session")
+def shop() -> Iterator[DemoShop]:
+    with serve_in_thread(DemoShop(outage=0.0)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def project_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: DemoShop
+) -> Iterator[Callable[[str], Made]]:
+    """The project of a page: what `scrape init` makes, and the files that the page shows."""
+    for name in [name for name in os.environ if name.startswith("SCRAPE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path, modules = list(sys.path), set(sys.modules)
+
+    def make(page: str) -> Made:
+        root = (tmp_path / "project").resolve()
+        make_project(root, template_directory())
+        made = Made(root, shop.url)
+        for block in blocks("python", page):
+            if block.file:
+                made.write(block.file, block.text)
+        monkeypatch.chdir(root)
+        monkeypatch.syspath_prepend(str(root))
+        return made
+
+    yield make
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.split(".")[0] in {"spiders", "pipelines", "shelf"}:
+            del sys.modules[name]
