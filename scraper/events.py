@@ -38,12 +38,17 @@ class Seeds:
 
 @dataclass(slots=True)
 class Group:
-    """What settles together. `opened`: monotonic time of its first page, for the interval."""
+    """What settles together.
+
+    `opened`: monotonic time of its first page, for the interval. `staged`: bytes of items, `found`:
+    requests that ask to be admitted; both bound how much may wait for a commit.
+    """
 
     batch: Batch = field(default_factory=Batch)
     pages: list[StagedPage] = field(default_factory=list)
     opened: float = 0.0
     staged: int = 0
+    found: int = 0
 
     @property
     def empty(self) -> bool:

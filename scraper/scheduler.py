@@ -38,7 +38,9 @@ TOLD_PER_REASON = 3
 MAX_STAGED = 64 * 1024 * 1024
 """Staged bytes beyond which nothing new is started until a commit has written them."""
 
-SEED_BATCH = 500
+MAX_FOUND = 2_000
+"""Requests found that one commit admits; a page more may come with it."""
+
 SEEDS_AHEAD = 1000
 """`start()` is pulled by batches, while fewer requests than this are pending."""
 
@@ -204,7 +206,7 @@ class Scheduler:
             return False
         if limits.max_pages and self.tally["pages"] + self.inflight >= limits.max_pages:
             return False
-        return self._group.staged < MAX_STAGED
+        return self._group.staged < MAX_STAGED and self._group.found < MAX_FOUND
 
     def _dispatch(self, now: float) -> None:
         self.gate.park(now)
@@ -265,6 +267,7 @@ class Scheduler:
         if outcome.page is not None:
             self._keep(outcome.page, counts)
         group.batch.settled.append(Settled(lease, verdict, found))
+        group.found += len(found)
         self.tally.settle(counts, group.batch)
         self._barren = False
 
@@ -320,7 +323,8 @@ class Scheduler:
             group = self._group
             full = len(group.batch.settled) * 2 >= self.limits.group_pages
             old = now - group.opened >= self.limits.group_interval
-            urgent = bool(group.batch.sending) or group.staged >= MAX_STAGED // 4
+            large = group.staged >= MAX_STAGED // 4 or group.found >= MAX_FOUND // 4
+            urgent = large or bool(group.batch.sending)
             if not (full or old or urgent or starved or self.ending or not self.inflight):
                 return
         elif not starved:

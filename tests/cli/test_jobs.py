@@ -128,7 +128,10 @@ async def test_failures(project: CommandLine) -> None:
     assert said.err.splitlines() == [
         "good, job default: 3 failures",
         "        2  timeout           no complete answer in time; raise http.timeout",
-        "        1  http_404          the server answered 404; accept=(404,) hands such pages to the callback",
+        (
+            "        1  http_404          the server answered 404;"
+            " accept=(404,) hands such pages to the callback"
+        ),
     ]
 
 

@@ -55,7 +55,7 @@ class Served(NamedTuple):
 
 
 class Nginx:
-    """One process, as whoever runs the tests, that serves *root*; everything else in *directory*."""
+    """One process, owned by who runs the tests, that serves *root*; its files are in *directory*."""
 
     def __init__(self, binary: str, root: Path, directory: Path) -> None:
         self._binary = binary
