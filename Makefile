@@ -68,7 +68,8 @@ format: develop ## let ruff rewrite what it can
 bench: develop servers ## the benchmarks, side by side with what is installed
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: develop ## check the documentation: links, settings, commands, examples
+docs: develop ## write the computed parts of the documentation, and run all that it shows
+	$(BIN)/python -m tests.docs.generate
 	$(BIN)/python -m pytest tests/docs $(ARGS)
 
 clean: ## remove the environment, caches and builds; crawl state and data stay

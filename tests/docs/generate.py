@@ -1,6 +1,6 @@
 """The parts of the documentation that are computed: settings, commands, reason codes, floors.
 
-    python -m tests.docs.generate     rewrite them in place; a test fails while they differ
+python -m tests.docs.generate     rewrite them in place; a test fails while they differ
 """
 
 from __future__ import annotations

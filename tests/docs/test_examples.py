@@ -105,15 +105,15 @@ def reviews(items: Rows, shop: DemoShop) -> None:
 
 def stocked(items: Rows, shop: DemoShop) -> None:
     assert len(items) == 20
-    assert {(i["title"], i["stock"]) for i in items} <= {(b.title, b.stock) for b in shop.site.books}
+    assert {(i["title"], i["stock"]) for i in items} <= {
+        (b.title, b.stock) for b in shop.site.books
+    }
 
 
+SHOPPING = (shelf, bargains, travel, shelves, ranked, careful)
 SPIDERS = {
-    function.__name__: function
-    for function in (
-        shelf, bargains, travel, shelves, ranked, careful, covers, visitors, timed, reviews, stocked,
-    )
-}  # fmt: skip
+    check.__name__: check for check in (*SHOPPING, covers, visitors, timed, reviews, stocked)
+}
 
 
 def spider_blocks() -> list[Block]:

@@ -1,0 +1,197 @@
+"""Everything there is has its words: computed from the code, so that the pages cannot rot."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
+
+import pytest
+from pydantic import BaseModel
+
+import scraper
+from scraper import api, errors
+from scraper.build import BUILTINS, OUTPUT_ENDINGS
+from scraper.cli import COMMANDS
+from scraper.config import SECTIONS, Config, HostRule
+from scraper.http import Response
+from scraper.items import Invalid
+from scraper.pipelines.append import AppendSink
+from scraper.pipelines.quarantine import record
+from scraper.protocols import CrawlInfo, Observer, Page
+from scraper.report import CrawlResult, Ended
+from scraper.request import Request
+from scraper.select import Selector, SelectorList
+from scraper.spider import Spider
+from tests.docs.markdown import PAGES, blocks, spans, text_of, words
+
+
+def public(cls: type) -> set[str]:
+    """The names that a class itself offers, inherited ones left out."""
+    own = {*vars(cls), *vars(cls).get("__annotations__", {})}
+    return {name for name in own if not name.startswith("_")}
+
+
+def parameters(function: Callable[..., Any]) -> set[str]:
+    kept = inspect.signature(function).parameters.values()
+    named = {p.name for p in kept if p.kind is not p.VAR_KEYWORD}
+    return named - {"self", "crawl"}
+
+
+def missing(names: Iterable[str], page: str) -> list[str]:
+    return sorted(set(names) - words(page))
+
+
+def test_public_names() -> None:
+    assert missing(scraper.__all__, "docs/python.md") == []
+
+
+def test_spiders() -> None:
+    there = public(Spider) | {"parse"}
+    assert {"setup", "start", "closed", "fetch", "log", "name", "middleware"} <= there
+    assert missing(there, "docs/spiders.md") == []
+
+
+def test_requests() -> None:
+    options = parameters(Request.__init__)
+    assert {"url", "callback", "errback", "secret"} <= options
+    assert missing(options, "docs/spiders.md") == []
+
+
+def test_failures() -> None:
+    names = {field.name for field in fields(scraper.Failure)}
+    assert missing(names, "docs/spiders.md") == []
+
+
+def test_responses_and_selectors() -> None:
+    own = public(Response) | set(parameters(Response.__init__)) - {"memo"}
+    assert {"css", "links", "extract", "status", "is_html"} <= own
+    assert missing(own, "docs/extraction.md") == []
+    assert missing(public(Selector) - {"root"}, "docs/extraction.md") == []
+    assert missing(public(SelectorList), "docs/extraction.md") == []
+
+
+def test_css() -> None:
+    assert missing(parameters(scraper.Css.__init__), "docs/extraction.md") == []
+
+
+def test_rejected_lines_have_these_keys() -> None:
+    class Book(scraper.Item):
+        price: Annotated[int, scraper.Css(".price_color")]
+
+    page = Response("https://example.com/1", headers={"Content-Type": "text/html"}, body=b"<p>")
+    invalid = page.extract(Book)
+    assert isinstance(invalid, Invalid)
+    line = record("item_invalid", item="Book", url="u", errors=invalid.error.errors, values={})
+    (block,) = blocks("json", "docs/extraction.md")
+    shown, made = json.loads(block.text), json.loads(line)
+    assert list(shown) == list(made)
+    assert shown["errors"] == made["errors"]
+
+
+def test_pipelines() -> None:
+    page = "docs/pipelines.md"
+    assert BUILTINS
+    for name, cls in BUILTINS.items():
+        assert f"### {name}\n" in text_of(page)
+        assert missing(parameters(cls.__init__), page) == []
+    assert set(OUTPUT_ENDINGS) <= set(spans(page))
+    assert missing({field.name for field in fields(CrawlInfo)}, page) == []
+    assert missing(public(Page) - {"stage"}, page) == []
+    assert "page.stage(" in text_of(page)
+    assert issubclass(BUILTINS["jsonl"], AppendSink)
+
+
+def test_the_project_s_own_stages() -> None:
+    from pipelines.prices import NormalisePrices
+    from pipelines.quality import Complete
+
+    for cls in (NormalisePrices, Complete):
+        module = cls.__module__
+        assert f"{module}:{cls.__name__}" in spans("docs/pipelines.md")
+        assert missing(parameters(cls.__init__), "docs/pipelines.md") == []
+
+
+@pytest.mark.parametrize("function", [api.run, api.crawl, api.stream], ids=lambda f: f.__name__)
+def test_from_python(function: Callable[..., Any]) -> None:
+    assert missing(parameters(function), "docs/python.md") == []
+
+
+def test_results_and_observers() -> None:
+    assert missing({field.name for field in fields(CrawlResult)}, "docs/python.md") == []
+    assert missing(public(CrawlResult), "docs/python.md") == []
+    assert missing({n for n in public(Observer) if n.startswith("on_")}, "docs/python.md") == []
+
+
+def test_ends_and_exit_codes() -> None:
+    page = "docs/jobs.md"
+    assert missing(typing.get_args(Ended), page) == []
+    codes = {
+        cls.exit_code
+        for cls in vars(errors).values()
+        if isinstance(cls, type) and issubclass(cls, errors.ScraperError)
+    }
+    shown = {
+        int(n)
+        for row in re.findall(r"^\| ([\d, ]+) \|", text_of(page), re.MULTILINE)
+        for n in row.split(",")
+    }
+    assert codes | {0, 130, 141, 143} == shown
+
+
+def test_reason_codes() -> None:
+    table = re.findall(
+        r"^\| `(\w+)` \| (failure|skip|item) \|", text_of("docs/politeness.md"), re.MULTILINE
+    )
+    assert dict(table) == {code: row.kind for code, row in errors.REASONS.items()}
+
+
+def test_retried_statuses() -> None:
+    text = text_of("docs/politeness.md")
+    (listed,) = re.findall(r"Statuses that are tried again: ([\d, ]+)\.", text)
+    retried = [n for n in range(400, 600) if errors.reason(f"http_{n}").retried and n != 429]
+    assert [int(n) for n in listed.split(",")] == retried
+
+
+def test_settings() -> None:
+    page = "docs/configuration.md"
+    sections: dict[str, type[BaseModel]] = {**SECTIONS, 'politeness.hosts."PATTERN"': HostRule}
+    for section, model in sections.items():
+        head = f"### `[{section}]`\n"
+        assert head in text_of(page)
+        part = text_of(page).partition(head)[2].partition("\n#")[0]
+        for name, field in model.model_fields.items():
+            assert f"| `{field.alias or name}` |" in part, f"{section}.{name}"
+            assert field.description, f"{section}.{name} says nothing of itself"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_that_are_named_exist(page: str) -> None:
+    for span in spans(page):
+        found = re.match(rf"({'|'.join(SECTIONS)})\.(\w+)(?:\s*=.*)?$", span)
+        if found and not span.endswith(".py"):
+            keys = {f.alias or n for n, f in SECTIONS[found[1]].model_fields.items()}
+            assert found[2] in keys, f"{page}: {span}"
+
+
+def test_layers() -> None:
+    text = text_of("docs/configuration.md")
+    assert all(f"[{name}" in text for name in ("spiders.NAME", "[pipelines", "project"))
+    assert set(get_type_hints(Config)) >= set(SECTIONS)
+
+
+def test_commands() -> None:
+    page = "docs/commands.md"
+    for name in COMMANDS:
+        assert f"\n## {name}\n" in text_of(page)
+    assert set(re.findall(r"^## (\w+)$", text_of(page), re.MULTILINE)) == set(COMMANDS)
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"## {scraper.__version__}" in text_of("CHANGELOG.md")
+    for name in COMMANDS:
+        assert re.search(rf"\b{name}\b", text_of("CHANGELOG.md")), name
