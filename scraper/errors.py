@@ -224,7 +224,7 @@ REASONS: dict[str, Reason] = _table(
         "failure",
         False,
         "the certificate's issuer is not trusted",
-        "for a host you trust: politeness.hosts.\"HOST\".verify_tls = false",
+        'for a host you trust: politeness.hosts."HOST".verify_tls = false',
     ),
     Reason("tls_hostname", "failure", False, "the certificate is for another host"),
     Reason("tls_protocol", "failure", False, "no common TLS version or cipher"),
@@ -244,7 +244,7 @@ REASONS: dict[str, Reason] = _table(
         "failure",
         False,
         "robots.txt kept failing, and failure is not permission",
-        "try again later, or politeness.hosts.\"HOST\".robots = false if it is your site",
+        'try again later, or politeness.hosts."HOST".robots = false if it is your site',
     ),
     Reason("throttled", "failure", False, "the host kept asking for quiet", "slow down: delay"),
     Reason("out_of_scope", "skip", False, "the link leads outside crawl.scope"),
@@ -252,9 +252,7 @@ REASONS: dict[str, Reason] = _table(
     Reason("url_invalid", "failure", False, "not a URL that WHATWG parsing accepts"),
     Reason("url_too_long", "skip", False, "longer than crawl.max_url_length"),
     Reason("trap", "skip", False, "path repeats or is too deep: an endless site"),
-    Reason(
-        "private_address", "failure", False, "a private address", "http.allow_private = true"
-    ),
+    Reason("private_address", "failure", False, "a private address", "http.allow_private = true"),
     Reason("not_html", "failure", False, "a selector was asked of something else than HTML"),
     Reason("not_json", "failure", False, "json() was asked of something else than JSON"),
     Reason("parse_limit", "failure", False, "too costly to parse within limits"),

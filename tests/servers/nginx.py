@@ -55,7 +55,7 @@ class Served(NamedTuple):
 
 
 class Nginx:
-    """One process, owned by who runs the tests, that serves *root*; its files are in *directory*."""
+    """One process that serves *root* and keeps its own files in *directory*."""
 
     def __init__(self, binary: str, root: Path, directory: Path) -> None:
         self._binary = binary
