@@ -75,7 +75,7 @@ class Host:
     @property
     def low(self) -> bool:
         """It could use more requests than it has here."""
-        return len(self.leases) < 2 * self.policy.per_host and self.refusal is None
+        return len(self.leases) < 2 * self.policy.per_host
 
     def __repr__(self) -> str:
         return f"<Host {self.key}: {self.inflight} in flight, {len(self.leases)} leased>"
