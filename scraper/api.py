@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scraper.errors import UsageError
 
 if TYPE_CHECKING:
-    from scraper.crawl import Crawl
+    from scraper.lifecycle import Crawl
     from scraper.protocols import Observer
     from scraper.report import CrawlResult
     from scraper.spider import Spider

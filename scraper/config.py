@@ -124,7 +124,9 @@ class Crawl(Section):
     max_items: Count = Field(0, description="stop after exactly so many items; 0: no limit")
     max_depth: Count = Field(20, description="links from a start request; 0: no limit")
     max_duration: Seconds = Field(0.0, description="stop after so many seconds; 0: no limit")
-    max_errors: Count = Field(0, description="stop after so many failed pages; 0: no limit")
+    max_errors: Count = Field(
+        0, description="fail after so many failed pages and stages; 0: no limit"
+    )
     max_failure_rate: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
         0.5, description="share of failed pages above which the crawl fails and publishes nothing"
     )
@@ -142,7 +144,7 @@ class Crawl(Section):
         3, description="the same path segment more often than this ends as trap"
     )
     drop_params: list[str] = Field(
-        [], description="query parameters that do not make another page, such as session ids"
+        [], description="query parameters that make no other page, by name or pattern (utm_*)"
     )
     group_pages: Positive = Field(100, description="pages that are committed together, at most")
     group_interval: Timeout = Field(0.25, description="seconds between commits, at most")

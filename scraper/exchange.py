@@ -94,7 +94,9 @@ class Exchanges:
             target = self.target(request, response)
             if target is None:
                 return response
-            if not self._scheduler.admission.scope.admits(target.url):
+            scope = self._scheduler.admission.scope
+            stays = urls.host_key(target.url) == host.key
+            if not stays and scope.defined and not scope.admits(target.url):
                 raise FetchError("out_of_scope", urls.redact(target.url))
             request = target
 

@@ -292,11 +292,13 @@ def _first(marker: Css, root: Root, base: str) -> str | None:
     """The first value that is not empty; "" when all there are are empty."""
     found: str | None = None
     for queries in marker.queries:
-        value = next(_refined(marker, _candidates(marker, queries, root), base), None)
-        if value:
-            return value
-        if found is None:
-            found = value
+        for value in _refined(marker, _candidates(marker, queries, root), base):
+            if value:
+                return value
+            if found is None:
+                found = value
+            if queries[0].take != "text":
+                break  # the first element (or attribute) decides; of its text nodes, any
     return found
 
 

@@ -204,8 +204,17 @@ class Observer(Protocol):
 
     def on_open(
         self, crawl: CrawlInfo, recovery: Recovery, snapshot: Callable[[], Snapshot]
-    ) -> None: ...
-    def on_response(self, request: Request, response: Response) -> None: ...
-    def on_item(self, item: Any, page: Page) -> None: ...
-    def on_commit(self, batch: Batch, committed: Committed) -> None: ...
-    def on_close(self, reason: str) -> None: ...
+    ) -> None:
+        """A process begins (or resumes) the crawl; *snapshot* tells how far it is, at any time."""
+
+    def on_response(self, request: Request, response: Response) -> None:
+        """A page is about to reach its callback."""
+
+    def on_item(self, item: Any, page: Page) -> None:
+        """An item reached the end of the chain; its page is not committed yet."""
+
+    def on_commit(self, batch: Batch, committed: Committed) -> None:
+        """A group of pages is durable."""
+
+    def on_close(self, reason: str) -> None:
+        """This process is done: `finished`, `limit`, `failed`, `broken` or `stopped`."""

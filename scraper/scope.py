@@ -119,6 +119,11 @@ class Scope:
         """Whether a link to *url* stays in scope. What is not an http(s) URL does not."""
         return self.look_up(url) is True
 
+    @property
+    def defined(self) -> bool:
+        """Whether anything says yet where the crawl may go; before the first start, nothing may."""
+        return bool(self._allowed or self._hosts or self._mode == "any")
+
     def look_up(self, url: str) -> bool | None:
         """Whether *url* is in scope; None when it is not an http(s) URL. Remembers its origin."""
         origin = _origin(url)

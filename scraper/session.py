@@ -7,6 +7,7 @@ checked before anything is created.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,16 +22,18 @@ from scraper import job as jobs
 from scraper import layers
 from scraper.build import build
 from scraper.config import Config
-from scraper.crawl import Crawl, Identity
 from scraper.engine import Parts
 from scraper.errors import ScraperError, UsageError
 from scraper.job import Job
 from scraper.layers import Loaded
+from scraper.lifecycle import Crawl, Identity
 from scraper.project import Prepared
 from scraper.protocols import Observer
 from scraper.spider import Spider, arguments_model, stored_arguments
 
 __all__ = ["Session", "open_prepared", "open_session"]
+
+log = logging.getLogger("scraper.crawl")
 
 OVER = ("finished", "failed")
 
@@ -66,6 +69,11 @@ def open_prepared(
     loaded, project = prepared.loaded, prepared.project
     spider = prepared.entry.cls(**args)
     durable = loaded.config.frontier.url != "memory"
+    if job is not None and not durable:
+        raise UsageError(
+            f'--job {job}: a job needs a ledger, and frontier.url is "memory"',
+            hint='Set frontier.url = "sqlite", or leave --job out.',
+        )
     held = _job(root or project.root, spider, job) if durable else None
     parts = build(
         spider,
@@ -123,6 +131,8 @@ def open_session(
         observers=observers,
         where=_places(loaded),
     )
+    if not parts.chain.sinks:
+        log.warning("no output: items are counted and discarded (output=…, config=…, stream())")
     with _opened(parts, root, held, fresh=fresh) as session:
         yield session
 

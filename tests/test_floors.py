@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("robots", "hostrules", "politeness", "retry", "scope", "redirects"),
     ("download", "frontier", "pipelines", "clock", "logs"),
     ("spider", "callbacks", "admission", "host", "gate", "events", "tally", "scheduler"),
-    ("exchange", "engine", "crawl"),
+    ("exchange", "engine", "lifecycle"),
     ("loading", "components", "project", "job", "joblist", "build", "session", "api"),
     ("cli", "demo", "testing"),
 )

@@ -80,8 +80,11 @@ def line_of(failed: dict[str, Any]) -> str:
 
 def summarise(counts: Counter[str], job: JobStatus) -> None:
     """How many of each reason, on stderr."""
-    total = sum(counts.values())
-    note(f"{job.spider}, job {job.job}: {total:,} {'failure' if total == 1 else 'failures'}")
+    failed = sum(n for code, n in counts.items() if reason(code).kind == "failure")
+    skipped = counts.total() - failed
+    also = f", {skipped:,} skipped" if skipped else ""
+    told = "failure" if failed == 1 else "failures"
+    note(f"{job.spider}, job {job.job}: {failed:,} {told}{also}")
     for code, count in counts.most_common():
         row = reason(code)
         way = f"; {row.way_out}" if row.way_out else ""

@@ -42,7 +42,9 @@ def summarise(result: CrawlResult) -> None:
         job = f" --job {result.job}" if result.job not in (None, "default") else ""
         _row("", f"`scrape failures {result.spider}{job}` lists them")
     _reasons("rejected", result.rejected, kinds["item"])
-    _reasons("skipped", result.skipped, kinds["skip"], explain=False)
+    _reasons("skipped", result.skipped, kinds["skip"])
+    if result.rejected and not result.items:
+        _row("WARNING", "every item was rejected: the site may have changed")
     if result.dropped:
         listed = ", ".join(f"{name} {n:,}" for name, n in list(result.drops.items())[:SHOWN])
         _row("dropped", f"{result.dropped:,} items: {listed}")
@@ -88,18 +90,16 @@ def _near(path: str) -> str:
         return path
 
 
-def _reasons(
-    label: str, total: int, reasons: list[tuple[str, int]], *, explain: bool = True
-) -> None:
+def _reasons(label: str, total: int, reasons: list[tuple[str, int]]) -> None:
     if not total:
         return
     _row(label, f"{total:,}: " + ", ".join(f"{code} {n:,}" for code, n in reasons[:SHOWN]))
-    if not explain:
-        return
     for code, _ in reasons[:SHOWN]:
         row = reason_of(code)
-        way = f" → {row.way_out}" if row.way_out else ""
-        _row("", f"{code}: {row.meaning}{way}")
+        if row.way_out:
+            _row("", f"{code}: {row.meaning} → {row.way_out}")
+        elif row.kind == "failure":
+            _row("", f"{code}: {row.meaning}")
 
 
 def _row(label: str, text: str) -> None:

@@ -280,6 +280,11 @@ def _is_sink(stage: Any) -> bool:
     name = type(stage).__name__
     if recovery not in ("rewind", "redo"):
         raise UsageError(f"pipeline {name}: recovery is {recovery!r}; it is 'rewind' or 'redo'")
+    if recovery == "redo":
+        raise UsageError(
+            f'pipeline {name}: recovery = "redo" has no support in this version',
+            hint='Sinks that can be cut back to a position say recovery = "rewind".',
+        )
     if missing := [method for method in _SINK_METHODS if not hasattr(type(stage), method)]:
         raise UsageError(
             f"pipeline {name}: a sink (it has `recovery`) also needs {', '.join(missing)}",
