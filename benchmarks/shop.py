@@ -205,7 +205,7 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"the server did not come up: {server.args}")
+    raise RuntimeError(f"the server did not come up: {server.args!r}")
 
 
 def _serve_with_python(port: int, root: str) -> None:

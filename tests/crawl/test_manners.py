@@ -122,13 +122,16 @@ def test_nothing_that_robots_txt_forbids_is_fetched(project: Project) -> None:
 def test_a_failing_robots_txt_is_never_permission(project: Project) -> None:
     broken, silent, limited, healthy = addresses(4)
 
+    answers: dict[str, Answer] = {
+        broken: text("oops", 500),
+        silent: SILENT,
+        limited: text("slow down", 429, ("Retry-After", "1")),
+        healthy: text("no robots here", 404),
+    }
+
     def site(seen: Seen) -> Answer:
         if seen.path == "/robots.txt":
-            return {
-                broken: text("oops", 500),
-                silent: SILENT,
-                limited: text("slow down", 429, ("Retry-After", "1")),
-            }.get(address(seen), text("no robots here", 404))
+            return answers[address(seen)]
         return fan(30, number(seen))
 
     project.config("[http]\ntimeout = 1\n[retry]\nbase = 0.1\nmax_delay = 0.2\n")

@@ -208,17 +208,17 @@ def test_a_second_run_on_a_running_job_is_refused(pages: Project) -> None:
     held = Graph(50)
 
     def site(seen: Seen) -> Answer:
-        return SILENT if seen.path == "/p/49" and web.counts()["/p/49"] == 1 else held(seen)
+        return SILENT if seen.path == "/p/49" and server.counts()["/p/49"] == 1 else held(seen)
 
     pages.config("[http]\ntimeout = 60\n")
-    with Web(site) as web:
-        command = (*base(web), "-o", "out.jsonl", "--json")
+    with Web(site) as server:
+        command = (*base(server), "-o", "out.jsonl", "--json")
         first = pages.start(*command)
-        web.wait(lambda web: len([s for s in list(web.log) if s.ended is not None]) == 50)
-        requests = len(web.log)  # robots.txt and 49 pages are through, one hangs
+        server.wait(lambda web: len([s for s in list(web.log) if s.ended is not None]) == 50)
+        requests = len(server.log)  # robots.txt and 49 pages are through, one hangs
         second = pages.scrape(*command).expect(2)
         assert "running" in second.err or "runs" in second.err, second.err
-        assert len(web.log) == requests
+        assert len(server.log) == requests
         first.signal(signal.SIGINT)
         first.signal(signal.SIGINT)
         assert first.wait().code == 130

@@ -10,7 +10,7 @@ import pytest
 
 from tests.crawl.harness import addresses
 from tests.servers.graph import Graph
-from tests.servers.web import RESET, SILENT, Reply, Seen, Web, redirect, router, text
+from tests.servers.web import RESET, SILENT, Answer, Reply, Seen, Site, Web, redirect, router, text
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def web() -> Iterator[Web]:
     async def slow(seen: Seen) -> Reply:
         return text(seen.method + seen.body.decode())
 
-    routes = {
+    routes: dict[str, Answer | Site] = {
         "/a": text("A"),
         "/slow": slow,
         "/silent": SILENT,
@@ -85,7 +85,7 @@ def test_calls_back_after_so_many_requests(web: Web) -> None:
     happened = threading.Event()
     web.after(2, happened.set)
     connection = client(web)
-    states = []
+    states: list[bool] = []
     for _ in range(3):
         connection.request("GET", "/a")
         connection.getresponse().read()

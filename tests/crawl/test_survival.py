@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -52,6 +53,10 @@ class Members(Spider):
 """
 
 
+def asked(path: str, web: Web) -> bool:
+    return bool(web.seen(path))
+
+
 def test_a_login_that_lives_in_cookies_survives_a_kill(project: Project) -> None:
     project.spider(LOGIN_SPIDER)
     with Web(MembersOnly()) as web:
@@ -63,7 +68,8 @@ def test_a_login_that_lives_in_cookies_survives_a_kill(project: Project) -> None
         while kills < 3:
             crawl = project.start(*command)
             # the chain has one page in flight at a time, so this is after several commits
-            web.when(lambda web, k=kills: bool(web.seen(f"/member/{12 + 15 * k}")), crawl.kill)
+            path = f"/member/{12 + 15 * kills}"
+            web.when(partial(asked, path), crawl.kill)
             assert crawl.wait().code == -signal.SIGKILL
             kills += 1
         done = project.scrape(*command).expect(0)
