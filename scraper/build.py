@@ -17,6 +17,7 @@ from scraper.config import Config, PipelineTable
 from scraper.engine import Parts
 from scraper.errors import UsageError
 from scraper.loading import load_object
+from scraper.observers import Observers
 from scraper.pipelines.chain import Chain
 from scraper.pipelines.jsonl import Jsonl
 from scraper.pipelines.page import Limits
@@ -82,7 +83,7 @@ def build(
             *(load_object(name, root, "http.middleware") for name in config.http.middleware),
             *spider.middleware,
         ],
-        observers=observers,
+        observers=Observers(observers),
         probe=probe,
     )
 

@@ -37,10 +37,11 @@ from scraper.exchange import Exchanges, Grant
 from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
+from scraper.observers import Observers
 from scraper.pipelines.chain import Chain, Delivered, Failed
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
-from scraper.protocols import Clock, Downloader, Frontier, Middleware, Observer
+from scraper.protocols import Clock, Downloader, Frontier, Middleware
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
 from scraper.spider import Spider
@@ -51,6 +52,10 @@ __all__ = ["Engine", "Parts"]
 log = logging.getLogger("scraper.crawl")
 
 SEED_BATCH = 500
+
+_ANYTHING = (Exception, SystemExit, asyncio.CancelledError)
+"""What users' code may raise: `sys.exit()` or a cancelled helper in a callback ends its page, and
+neither the process nor, unnoticed, the worker."""
 
 
 @dataclass(slots=True)
@@ -65,8 +70,8 @@ class Parts:
     clock: Clock
     page_limits: Limits
     random: Callable[[], float]
+    observers: Observers
     middleware: Sequence[Middleware] = ()
-    observers: Sequence[Observer] = ()
     probe: Callable[[str], None] | None = None
 
 
@@ -203,7 +208,8 @@ class Engine:
             if not self._start_done:
                 await drain(self.spider.start(), take)
             scheduler.events.put_nowait(Seeds([], done=True))
-        except Exception as error:
+        except _ANYTHING as error:
+            _let_cancellation_pass(error)
             log.debug("%s() raised", where, exc_info=True)
             self.stop(Stop("broken", f"{where}() raised {_brief(error)}"))
 
@@ -221,7 +227,8 @@ class Engine:
             )
         except FetchError as error:
             return await self._fail(lease, host, self._judge(lease, error))
-        except Exception as error:  # noqa: BLE001 - a middleware is the user's code
+        except _ANYTHING as error:  # a middleware is the user's code
+            _let_cancellation_pass(error)
             self._report(error, "middleware", request.url)
             return await self._fail(lease, host, Dead("callback_error", _brief(error)))
         accepted = self.exchanges.accepts(request, response.status)
@@ -262,8 +269,7 @@ class Engine:
         """The page is here: callback, items, chain."""
         request = lease.request
         response.memo = self._memo
-        for observer in self._observers:
-            observer.on_response(request, response)
+        self._observers.on_response(request, response)
         visit = self._visit(lease, host, response)
         try:
             callback = self._callbacks[request.callback or DEFAULT_CALLBACK]
@@ -284,7 +290,8 @@ class Engine:
             return await self._fail(lease, host, Dead(error.reason, error.message), response)
         except (ConfigError, DamagedState, OutOfResource):
             raise  # it is the crawl that cannot go on, not the page
-        except Exception as error:  # noqa: BLE001 - a callback may raise anything
+        except _ANYTHING as error:
+            _let_cancellation_pass(error)
             visit.page.release()
             self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
             return await self._fail(lease, host, Dead("callback_error", _brief(error)), response)
@@ -304,7 +311,8 @@ class Engine:
             await self._drain(self._callbacks[errback].call(failure, {}), visit)
         except (ConfigError, DamagedState, OutOfResource):
             raise
-        except Exception as error:  # noqa: BLE001 - an errback may raise anything
+        except _ANYTHING as error:
+            _let_cancellation_pass(error)
             visit.page.release()
             self._report(error, errback, lease.request.url)
             return Outcome(lease, host, verdict)
@@ -363,12 +371,11 @@ class Engine:
     async def _item(self, item: Any, visit: Visit) -> None:
         result = await self._chain.run(item, visit.page)
         if isinstance(result, Delivered):
-            for observer in self._observers:
-                observer.on_item(result.item, visit.page)
+            self._observers.on_item(result.item, visit.page)
         elif isinstance(result, Failed):
             self._report(result.error, result.stage, visit.page.url)
 
-    def _report(self, error: Exception, where: str, url: str) -> None:
+    def _report(self, error: BaseException, where: str, url: str) -> None:
         """Once per place at full volume; the rest can be counted in the summary."""
         line = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
         place = (where, line.lineno if line else None)
@@ -385,6 +392,13 @@ class Engine:
             f"<Engine {self.spider.name}: {s.inflight} busy, {s.pending} queued,"
             f" {waiting} hosts waiting>"
         )
+
+
+def _let_cancellation_pass(error: BaseException) -> None:
+    """Raise *error* again when it is this task that is being cancelled."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
 
 
 def _brief(error: BaseException) -> str:

@@ -146,8 +146,7 @@ class Crawl:
         self.engine = engine = Engine(self.parts, recovery.state, Counter(recovery.counts))
         if self._early_stop is not None:
             engine.stop(self._early_stop)
-        for observer in self.parts.observers:
-            observer.on_open(info, recovery, engine.scheduler.snapshot)
+        self.parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
         try:
             ending = await engine.run()
         except BaseException:
@@ -218,8 +217,7 @@ class Crawl:
             await self.parts.spider.closed(told)
         except Exception:
             log.exception("closed() raised")
-        for observer in self.parts.observers:
-            observer.on_close(reason)
+        self.parts.observers.on_close(reason)
 
     async def _close(self) -> None:
         """Everything is closed, whatever else fails.

@@ -206,15 +206,20 @@ class Observer(Protocol):
         self, crawl: CrawlInfo, recovery: Recovery, snapshot: Callable[[], Snapshot]
     ) -> None:
         """A process begins (or resumes) the crawl; *snapshot* tells how far it is, at any time."""
+        return
 
     def on_response(self, request: Request, response: Response) -> None:
         """A page is about to reach its callback."""
+        return
 
     def on_item(self, item: Any, page: Page) -> None:
         """An item reached the end of the chain; its page is not committed yet."""
+        return
 
     def on_commit(self, batch: Batch, committed: Committed) -> None:
         """A group of pages is durable."""
+        return
 
     def on_close(self, reason: str) -> None:
         """This process is done: `finished`, `limit`, `failed`, `broken` or `stopped`."""
+        return

@@ -22,8 +22,9 @@ from scraper.errors import reason as reason_of
 from scraper.events import WAKE, Event, Group, Outcome, Seeds, Stop, Wake, Wrote
 from scraper.gate import Gate
 from scraper.host import Host, Start
+from scraper.observers import Observers
 from scraper.pipelines.page import StagedPage, group_records
-from scraper.protocols import Clock, Downloader, Frontier, Observer, Sink, Timer
+from scraper.protocols import Clock, Downloader, Frontier, Sink, Timer
 from scraper.report import Snapshot, failures
 from scraper.tally import Tally
 from scraper.work import Again, Batch, Dead, Done, Found, Lease, Settled, Want
@@ -60,7 +61,7 @@ class Scheduler:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         start_worker: Callable[[], None],
         fetch_robots: Callable[[Host, float], None],
-        observers: Sequence[Observer] = (),
+        observers: Observers,
         probe: Callable[[str], None] | None = None,
         jitter: Callable[[], float],
         totals: Mapping[str, int] | None = None,
@@ -422,5 +423,4 @@ class Scheduler:
         )
         if self.pending < SEEDS_AHEAD and not self.seeded:
             self.hungry.set()
-        for observer in self._observers:
-            observer.on_commit(batch, committed)
+        self._observers.on_commit(batch, committed)

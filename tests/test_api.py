@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 import scraper
-from scraper import Fetch, Output, Request, Response, Spider
+from scraper import Fetch, Observer, Output, Page, Pipeline, Request, Response, Spider
 from scraper.demo import DemoShop, serve_in_thread
 from scraper.errors import ConfigError, UsageError
 
@@ -134,3 +136,56 @@ async def test_a_stream_hands_over_committed_items(site: str) -> None:
     titles = [item["title"] async for item in scraper.stream(Titles, site=site, settings=FAST)]
     assert len(titles) == 21
     assert all(titles)
+
+
+class Rude(Titles):
+    """Its second page does what no page should."""
+
+    name = "rude"
+    how: str
+
+    async def parse(self, response: Response) -> Output:
+        yield response.follow_all(css="article.product_pod h3 a", callback=self.parse_book)
+
+    async def parse_book(self, response: Response) -> Output:
+        if "_1000/" in response.url or not hasattr(self, "_done"):
+            self._done = True
+            if self.how == "exit":
+                sys.exit(3)
+            raise asyncio.CancelledError
+        yield {"url": response.url}
+
+
+@pytest.mark.parametrize("how", ["exit", "cancel"])
+def test_a_callback_that_exits_or_is_cancelled_ends_its_page_only(
+    site: str, tmp_path: Path, how: str
+) -> None:
+    result = scraper.run(Rude, site=site, how=how, settings=FAST, output=tmp_path / "d.jsonl")
+    assert result.finished
+    assert result.reasons == {"callback_error": 1}
+    assert result.items == 19
+
+
+def test_an_observer_that_raises_changes_nothing(site: str, tmp_path: Path) -> None:
+    class Clumsy(Observer):
+        def on_item(self, item: Any, page: Page) -> None:
+            raise LookupError
+
+        def on_commit(self, batch: Any, committed: Any) -> None:
+            raise LookupError
+
+    result = scraper.run(
+        Titles, site=site, settings=FAST, output=tmp_path / "e.jsonl", observers=[Clumsy()]
+    )
+    assert result.items == 21
+
+
+class Unreadable(Pipeline):
+    async def open(self, crawl: scraper.CrawlInfo) -> None:
+        raise ValueError("no table")
+
+
+def test_a_stage_that_cannot_open_is_named(site: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[[pipelines]]\nuse = "tests.test_api:Unreadable"\n')
+    with pytest.raises(scraper.ScraperError, match=r"Unreadable: open\(\) raised ValueError"):
+        scraper.run(Titles, site=site, settings=FAST, config=tmp_path / "config.toml")

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ValidationError
 from scraper.errors import (
     REASONS,
     ConfigError,
+    CrawlFailed,
     DamagedState,
     Drop,
     ExtractionError,
     ItemInvalid,
     OutOfResource,
     Retry,
+    ScraperError,
     Throttled,
     UsageError,
 )
@@ -127,10 +129,10 @@ class Chain:
         members: list[Any] = [*self.stages, *([self.rejected] if self.rejected else [])]
         try:
             for stage in members:
-                if (opening := getattr(stage, "open", None)) is not None:
-                    await opening(crawl)
-                if (closing := getattr(stage, "aclose", None)) is not None:
-                    self._opened.push_async_callback(closing)
+                if getattr(stage, "open", None) is not None:
+                    await _mind(stage, "open", crawl)
+                if getattr(stage, "aclose", None) is not None:
+                    self._opened.push_async_callback(_mind, stage, "aclose")
             _no_twins(self.sinks)
         except BaseException:
             await self._opened.aclose()
@@ -238,6 +240,19 @@ class Chain:
 
     def __repr__(self) -> str:
         return f"<Chain {' → '.join(name for name, _ in self._steps) or 'empty'}>"
+
+
+async def _mind(stage: Any, method: str, *args: Any) -> None:
+    """Call a stage's method; what it raises by itself becomes a message that names it."""
+    try:
+        await getattr(stage, method)(*args)
+    except (ScraperError, OSError):
+        raise
+    except Exception as error:
+        raise CrawlFailed(
+            f"pipeline {type(stage).__name__}: {method}() raised {type(error).__name__}: {error}",
+            hint="Mend the stage, and run the same command again.",
+        ) from error
 
 
 def _names(stages: Sequence[Any]) -> list[str]:

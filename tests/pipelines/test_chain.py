@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from scraper.errors import (
     REASONS,
     ConfigError,
+    CrawlFailed,
     Drop,
     ExtractionError,
     ItemInvalid,
@@ -355,7 +356,7 @@ def test_everything_is_closed_even_if_one_fails(tmp_path: Path) -> None:
 
     async def open_and_close() -> None:
         await chain.open(crawl_info(tmp_path))
-        with pytest.raises(ValueError, match="b"):
+        with pytest.raises(CrawlFailed, match=r"pipeline Lives: aclose\(\) raised ValueError: b"):
             await chain.aclose()
         await chain.aclose()
 
