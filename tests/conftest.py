@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,20 @@ def missing(what: str, way_out: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(text)
     pytest.skip(text)
+
+
+@pytest.fixture(autouse=True)
+def _own_packages() -> Iterator[None]:
+    """A test may load another project's `spiders` and `pipelines`; ours come back after it."""
+    ours = {name: sys.modules[name] for name in _loaded()}
+    yield
+    for name in _loaded() - ours.keys():
+        del sys.modules[name]
+    sys.modules.update(ours)
+
+
+def _loaded() -> set[str]:
+    return {name for name in sys.modules if name.partition(".")[0] in {"spiders", "pipelines"}}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -119,6 +120,9 @@ def _wait(shop: DemoShop) -> int:
     note("The shop is open until Ctrl-C:")
     data(shop.url)
     sys.stdout.flush()
+    # A shell that starts this in the background has SIGINT ignored; SIGTERM means the same here.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:

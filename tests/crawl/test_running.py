@@ -91,7 +91,8 @@ async def test_breaking_out_of_a_stream_stops_the_crawl(web: Web) -> None:
     assert len(taken) == 3
     again = [item async for item in stream(Pages, base=web.url)]
     assert len(again) == 120
-    assert len(web.log) == count + 121  # nothing of the first crawl was still under way
+    # Of the first crawl, only what was on the wire already may still have arrived.
+    assert count + 121 <= len(web.log) <= count + 121 + 32
 
 
 # -- from the command line -------------------------------------------------------------------
