@@ -1,7 +1,7 @@
 """A project in a temporary directory, the command line in a process, and the oracle's checks.
 
-Nothing here sleeps: a test acts when the server has seen something (`Web.when`, `Web.after`) or
-when the process has ended.
+Nothing here waits for a fixed time: a test acts when the server has seen something (`Web.when`,
+`Web.after`), when the process has said something, or when it has ended.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -110,6 +111,17 @@ class Crawl:
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
+
+    def twice(self, number: int) -> None:
+        """Send a signal, and again once it was heard: two that are pending at once are one."""
+        self.signal(number)
+        self.again(number)
+
+    def again(self, number: int) -> None:
+        """Send a signal once the process has said that it heard the first."""
+        while self.process.poll() is None and "stopping" not in self.err.read_text():
+            time.sleep(0.005)
+        self.signal(number)
 
     def wait(self) -> Finished:
         try:

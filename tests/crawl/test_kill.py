@@ -65,12 +65,10 @@ def interrupt(
     """Start, and send *signals* once this process has made *requests* requests."""
     web.forget_alarms()
     crawl = start(project, web)
-
-    def send() -> None:
-        for number in signals:
-            crawl.signal(number)
-
-    web.after(requests, send, delay)
+    first, *more = signals
+    web.after(requests, lambda: crawl.signal(first), delay)
+    for number in more:
+        crawl.again(number)
     ended = crawl.wait()
     web.forget_alarms()
     return ended

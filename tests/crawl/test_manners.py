@@ -363,11 +363,8 @@ def test_silent_hosts_do_not_hold_up_the_rest(project: Project) -> None:
                 s.ended is not None for s in mute(web)
             )
 
-        def stop() -> None:
-            run.signal(signal.SIGINT)
-            run.signal(signal.SIGINT)
-
-        web.when(enough, stop)
+        web.when(enough, lambda: run.signal(signal.SIGINT))
+        run.again(signal.SIGINT)
         assert run.wait().code == 130
         assert enough(web)
         given_up = min(s.ended for s in mute(web) if s.ended is not None)

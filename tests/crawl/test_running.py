@@ -220,8 +220,7 @@ def test_a_second_run_on_a_running_job_is_refused(pages: Project) -> None:
         second = pages.scrape(*command).expect(2)
         assert "running" in second.err or "runs" in second.err, second.err
         assert len(server.log) == requests
-        first.signal(signal.SIGINT)
-        first.signal(signal.SIGINT)
+        first.twice(signal.SIGINT)
         assert first.wait().code == 130
         done = pages.scrape(*command).expect(0)
         assert done.json["pages"] == 50
