@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import sysconfig
 import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +31,7 @@ from scraper.errors import (
     ItemInvalid,
     OutOfResource,
     Retry,
+    ScraperError,
     SpiderError,
     Throttled,
 )
@@ -38,7 +41,7 @@ from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
 from scraper.observers import Observers
-from scraper.pipelines.chain import Chain, Delivered, Failed
+from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
 from scraper.protocols import Clock, Downloader, Frontier, Middleware
@@ -47,11 +50,16 @@ from scraper.scope import Scope
 from scraper.spider import Spider
 from scraper.work import Dead, Done, Lease
 
-__all__ = ["Engine", "Parts"]
+__all__ = ["Engine", "Parts", "brief"]
 
 log = logging.getLogger("scraper.crawl")
 
 SEED_BATCH = 500
+TOLD_REJECTED = 3
+
+PACKAGE = str(Path(__file__).parent)
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+"""Where code lies that is not the user's."""
 
 _ANYTHING = (Exception, SystemExit, asyncio.CancelledError)
 """What users' code may raise: `sys.exit()` or a cancelled helper in a callback ends its page, and
@@ -132,6 +140,7 @@ class Engine:
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._workers = 0
+        self._rejected = 0
         self._reported: set[tuple[str, int | None]] = set()
 
     # ── run ──────────────────────────────────────────────────────────────────────────────
@@ -211,7 +220,7 @@ class Engine:
         except _ANYTHING as error:
             _let_cancellation_pass(error)
             log.debug("%s() raised", where, exc_info=True)
-            self.stop(Stop("broken", f"{where}() raised {_brief(error)}"))
+            self.stop(Stop("broken", f"{where}() raised {brief(error)}"))
 
     # ── handle ───────────────────────────────────────────────────────────────────────────
 
@@ -230,7 +239,7 @@ class Engine:
         except _ANYTHING as error:  # a middleware is the user's code
             _let_cancellation_pass(error)
             self._report(error, "middleware", request.url)
-            return await self._fail(lease, host, Dead("callback_error", _brief(error)))
+            return await self._fail(lease, host, Dead("callback_error", brief(error)))
         accepted = self.exchanges.accepts(request, response.status)
         if not accepted and throttles(response.status, self.exchanges.retry_after(response)):
             return Outcome(lease, host, retry.waits("throttled"))
@@ -294,7 +303,7 @@ class Engine:
             _let_cancellation_pass(error)
             visit.page.release()
             self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
-            return await self._fail(lease, host, Dead("callback_error", _brief(error)), response)
+            return await self._fail(lease, host, Dead("callback_error", brief(error)), response)
         visit.counts["pages"] += 1
         return self._outcome(visit, Done())
 
@@ -374,6 +383,10 @@ class Engine:
             self._observers.on_item(result.item, visit.page)
         elif isinstance(result, Failed):
             self._report(result.error, result.stage, visit.page.url)
+        elif isinstance(result, Rejected):
+            self._rejected += 1
+            level = logging.WARNING if self._rejected <= TOLD_REJECTED else logging.DEBUG
+            log.log(level, "rejected: %s", urls.redact(brief(result.error)))
 
     def _report(self, error: BaseException, where: str, url: str) -> None:
         """Once per place at full volume; the rest can be counted in the summary."""
@@ -382,7 +395,7 @@ class Engine:
         level = logging.DEBUG if place in self._reported else logging.ERROR
         if len(self._reported) < 1000:
             self._reported.add(place)
-        log.log(level, "%s failed at %s: %s", where, urls.redact(url), _brief(error))
+        log.log(level, "%s failed at %s: %s", where, urls.redact(url), brief(error))
         log.debug("traceback", exc_info=error)
 
     def __repr__(self) -> str:
@@ -401,11 +414,15 @@ def _let_cancellation_pass(error: BaseException) -> None:
         raise error
 
 
-def _brief(error: BaseException) -> str:
+def brief(error: BaseException) -> str:
     """An exception in one line, with the line of the user's code that raised it."""
+    if isinstance(error, ItemInvalid):
+        return error.message  # it happened on the page, not in a line of code
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())
+    own = [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
+    where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+    said = [error.message, error.hint] if isinstance(error, ScraperError) else [str(error)]
+    text = "; ".join(" ".join(part.split()) for part in said if part)
     return f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}"
 
 

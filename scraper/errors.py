@@ -249,7 +249,13 @@ REASONS: dict[str, Reason] = _table(
     Reason("throttled", "failure", False, "the host kept asking for quiet", "slow down: delay"),
     Reason("out_of_scope", "skip", False, "the link leads outside crawl.scope"),
     Reason("depth", "skip", False, "deeper than crawl.max_depth", "raise it; 0: no limit"),
-    Reason("url_invalid", "failure", False, "not a URL that WHATWG parsing accepts"),
+    Reason(
+        "url_invalid",
+        "failure",
+        False,
+        "not an http(s) URL that WHATWG parsing accepts",
+        "response.follow resolves relative ones",
+    ),
     Reason("url_too_long", "skip", False, "longer than crawl.max_url_length"),
     Reason(
         "trap",
@@ -263,7 +269,13 @@ REASONS: dict[str, Reason] = _table(
     Reason("not_json", "failure", False, "json() was asked of something else than JSON"),
     Reason("parse_limit", "failure", False, "too costly to parse within limits"),
     Reason("xml_entity", "failure", False, "the XML declares entities"),
-    Reason("callback_error", "failure", False, "the spider's callback raised"),
+    Reason(
+        "callback_error",
+        "failure",
+        False,
+        "the spider's callback raised",
+        "the log says where; --debug shows the traceback",
+    ),
     Reason(
         "too_many_items",
         "failure",

@@ -27,6 +27,9 @@ __all__ = ["Exchanges", "Grant"]
 log = logging.getLogger("scraper.crawl")
 
 
+TOLD_HOSTS = 1000
+
+
 @dataclass(slots=True)
 class Grant:
     """A turn at the gate. `began`: when it was given; None once it is used.
@@ -66,6 +69,7 @@ class Exchanges:
         self._middleware = tuple(middleware)
         self._accept = frozenset(accept)
         self._memo = memo
+        self._told: set[str] = set()  # hosts whose robots.txt was said to fail
 
     def accepts(self, request: Request, status: int) -> bool:
         """Whether the request, or else the spider, wants this status besides 2xx."""
@@ -126,6 +130,9 @@ class Exchanges:
             self._gate.unused(host)
             raise
         self._scheduler.tally.note(bytes=len(response.body))
+        if log.isEnabledFor(logging.DEBUG):
+            size = len(response.body)
+            log.debug("%s %s %d (%d bytes)", request.method, request.url, response.status, size)
         self._gate.ended(
             host,
             Exchange(
@@ -158,7 +165,10 @@ class Exchanges:
             for note in outcome.notes:
                 log.warning("%s: %s", host.key, note)
         else:
-            log.warning("%s: robots.txt: %s; nothing is fetched there", host.key, outcome.reason)
+            level = logging.DEBUG if host.key in self._told else logging.WARNING
+            if len(self._told) < TOLD_HOSTS:
+                self._told.add(host.key)
+            log.log(level, "%s: robots.txt: %s; nothing is fetched there", host.key, outcome.reason)
         self._gate.touch(host, now)
         self._scheduler.wake()
 

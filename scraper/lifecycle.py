@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scraper.engine import Engine, Parts
+from scraper.engine import Engine, Parts, brief
 from scraper.errors import DamagedState
 from scraper.events import Stop
 from scraper.protocols import CrawlInfo
@@ -40,7 +40,8 @@ class Identity:
     """What a job is fixed to when it is created.
 
     `started`: of the stored job, when one is `resumed`. `abandoned`: when the run was started that
-    this one takes the place of; its partial outputs are set aside. `wanted(sinks, started)`
+    this one takes the place of; its partial outputs are set aside. `clear` moves an old ledger out
+    of the way, once nothing else can stop this run from beginning. `wanted(sinks, started)`
     describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
     otherwise. `job`: its name, None for a crawl that leaves no state.
     """
@@ -51,6 +52,7 @@ class Identity:
     directory: Path | None = None
     resumed: bool = False
     abandoned: str | None = None
+    clear: Callable[[], object] | None = None
     wanted: Callable[[Sequence[str], str], dict[str, Any]] | None = None
     compare: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None
     notes: list[str] = field(default_factory=list)
@@ -86,6 +88,8 @@ class Crawl:
         info = self._info()
         try:
             await self._open_outputs(info)
+            if self.identity.clear is not None:
+                self.identity.clear()
             self.recovery = recovery = await parts.frontier.open()
             await self._restore(info, recovery)
             if recovery.state.get("phase") == PUBLISHING:
@@ -215,8 +219,9 @@ class Crawl:
         told = "stopped" if reason == "stopped" else "failed" if reason == "broken" else reason
         try:
             await self.parts.spider.closed(told)
-        except Exception:
-            log.exception("closed() raised")
+        except Exception as error:
+            log.error("closed() raised %s", brief(error))
+            log.debug("traceback", exc_info=error)
         self.parts.observers.on_close(reason)
 
     async def _close(self) -> None:

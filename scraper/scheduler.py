@@ -281,11 +281,12 @@ class Scheduler:
         self._group.staged += page.staged
 
     def _report_dead(self, lease: Lease, verdict: Dead) -> None:
-        if reason_of(verdict.reason).kind == "failure":
+        if reason_of(verdict.reason).kind == "failure" and verdict.reason != "callback_error":
             told = self.tally[f"reason:{verdict.reason}"] < TOLD_PER_REASON
             level = logging.INFO if told else logging.DEBUG
             url = urls.redact(lease.request.url)
-            log.log(level, "%s: %s %s", verdict.reason, url, verdict.detail)
+            detail = f" ({verdict.detail})" if verdict.detail else ""
+            log.log(level, "%s: %s%s", verdict.reason, url, detail)
 
     def _open_group(self) -> Group:
         if self._group.empty:

@@ -23,7 +23,7 @@ from scraper import layers
 from scraper.build import build
 from scraper.config import Config
 from scraper.engine import Parts
-from scraper.errors import ScraperError, UsageError
+from scraper.errors import JobError, ScraperError, SpiderError, UsageError
 from scraper.job import Job
 from scraper.layers import Loaded
 from scraper.lifecycle import Crawl, Identity
@@ -68,6 +68,7 @@ def open_prepared(
     """
     loaded, project = prepared.loaded, prepared.project
     spider = prepared.entry.cls(**args)
+    _require_start(type(spider))
     durable = loaded.config.frontier.url != "memory"
     if job is not None and not durable:
         raise UsageError(
@@ -104,6 +105,11 @@ def open_session(
     sinks: Sequence[Any] = (),
 ) -> Iterator[Session]:
     """The session of a spider class, as Python code runs it: stateless unless *job* is named."""
+    given: Any = spider  # callers' code is not always checked
+    if not (isinstance(given, type) and issubclass(given, Spider)):
+        raise UsageError(f"give a spider class, not {given!r}")
+    if limit.__class__ is not int or limit < 0:
+        raise UsageError(f"limit={limit!r}: give a number of items; 0 means no limit")
     if not spider.name:
         raise UsageError(
             f"spider class {spider.__name__} has no name", hint='Give it one: name = "books".'
@@ -119,6 +125,7 @@ def open_session(
     )
     root = path.parent if path is not None else Path.cwd()
     made = spider(**args)
+    _require_start(spider)
     held = _job(root, made, job) if job is not None else None
     parts = build(
         made,
@@ -135,6 +142,14 @@ def open_session(
         log.warning("no output: items are counted and discarded (output=…, config=…, stream())")
     with _opened(parts, root, held, fresh=fresh) as session:
         yield session
+
+
+def _require_start(spider: type[Spider]) -> None:
+    if not spider.start_urls and spider.start is Spider.start:
+        raise SpiderError(
+            f"spider {spider.name} has nowhere to start",
+            hint="Give the class start_urls, or an `async def start(self)` that yields requests.",
+        )
 
 
 def _places(loaded: Loaded) -> Callable[[int], str]:
@@ -173,7 +188,7 @@ def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterat
         return
     with job.locked():
         identity.job, identity.directory = job.name, job.directory
-        notes = _make_way(job, identity, fresh=fresh)
+        notes = _make_way(job, identity, parts.config.crawl.max_items, fresh=fresh)
         identity.wanted = partial(_identity, parts.spider)
         identity.compare = jobs.compare
         crawl = Crawl(parts, identity)
@@ -197,23 +212,33 @@ def _identity(spider: Spider, sinks: Sequence[str], started: str) -> dict[str, A
     )
 
 
-def _make_way(job: Job, identity: Identity, *, fresh: bool) -> list[str]:
+def _make_way(job: Job, identity: Identity, limit: int, *, fresh: bool) -> list[str]:
     """Resume, retire or set aside what is there; what a person should know of it."""
     if fresh:
         identity.abandoned = _started(job)
-        aside = job.set_aside("--fresh")
-        return [f"starting anew; the old state is kept in {aside}"] if aside else []
+        identity.clear = partial(job.set_aside, "--fresh")
+        return (
+            [f"starting anew; the old state is kept in {job.directory}"]
+            if job.ledger.exists()
+            else []
+        )
     summary = job.summary()
     if summary is None or "job" not in summary.state:
         return []
     if summary.phase in OVER:
-        job.retire()
+        identity.clear = job.retire
         return []
     identity.started = json.loads(summary.state["job"])["started"]
     identity.resumed = True
     if summary.phase == "publishing":
         return [f"publishing what the run of {identity.started} has finished"]
     counts = summary.counts
+    if 0 < limit <= counts["items"]:
+        raise JobError(
+            f"the unfinished run of {identity.started} has {counts['items']:,} items already,"
+            f" and the limit is {limit:,}",
+            hint="Look with another job: --job try --limit N -o -. Or raise the limit.",
+        )
     told = (
         f"resuming the run of {identity.started} (job {job.name}):"
         f" {counts['pages']:,} pages and {counts['items']:,} items are done,"

@@ -14,6 +14,7 @@ from scraper.config import Config
 from scraper.errors import ScraperError, SpiderError
 from scraper.layers import Loaded, SettingsError
 from scraper.loading import load_object
+from scraper.pipelines.chain import Chain
 from scraper.project import Entry, Project, Spiders, require
 from scraper.spider import Spider, arguments_model
 
@@ -91,7 +92,7 @@ def check_chain(project: Project, loaded: Loaded, report: Report) -> None:
         alone = Config(pipelines=[table])
         place = loaded.pipeline_place(index)
         try:
-            build_stages(alone, root=project.root, where=lambda _, place=place: place)  # type: ignore[misc]
+            Chain(build_stages(alone, root=project.root, where=lambda _, place=place: place))  # type: ignore[misc]
         except ScraperError as error:
             report.add(error)
         else:

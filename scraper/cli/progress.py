@@ -41,6 +41,7 @@ class PlainProgress:
         self._spider = crawl.spider
         self._snapshot = snapshot
         self._told = time.monotonic()
+        self._marks.append((self._told, snapshot().pages))
 
     def on_response(self, request: Request, response: Response) -> None:
         """Counted by the crawl itself."""

@@ -64,7 +64,7 @@ def _headline(result: CrawlResult) -> str:
     }[result.ended]
     pace = f" ({result.pages / result.duration_s:,.0f}/s)" if result.duration_s >= 1 else ""
     return (
-        f"{result.spider}: {how} · {result.items:,} items from {result.pages:,} pages"
+        f"{result.spider}: {how} · {_many(result.items, 'item')} from {_many(result.pages, 'page')}"
         f" in {result.duration_s:,.1f} s{pace}"
     )
 
@@ -77,10 +77,14 @@ def _output(output: dict[str, Any], result: CrawlResult) -> str:
     if not result.finished and not output.get("aside") and output.get("mode") == "replace":
         shown += ".partial"
     records = output.get("records")
-    text = f"{shown} ({records:,} records)" if records is not None else shown
+    text = f"{shown} ({_many(records, 'record')})" if records is not None else shown
     if output.get("aside"):
         return f"{text}, kept aside: not published"
     return text
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _near(path: str) -> str:
