@@ -43,6 +43,7 @@ class Admission:
         self._drop = tuple(limits.drop_params)
         self._known: set[int] = set()  # admitted earlier in commit order: duplicates for certain
         self._refused: set[int] = set()
+        self._too_deep: set[int] = set()
         self._reported: set[str] = set()
         self._names: set[str] = set()
         self._names_changed = False
@@ -92,7 +93,7 @@ class Admission:
 
     def redirect(self, request: Request, lease: Lease) -> Found:
         """A redirect's target, which `target_refusal` has let pass."""
-        chain = tuple(fingerprint for _, fingerprint in request.trail)
+        chain = (*(fingerprint for _, fingerprint in request.trail), self.identity(lease.request))
         identity = self.identity(request) if request.unique else None
         return Found(request, urls.host_key(request.url), identity, lease.depth, lease.start, chain)
 
@@ -111,7 +112,9 @@ class Admission:
         """
         found: list[Found] = []
         for request in requests:
-            self.scope.start(request.url)
+            if not self.scope.admits(request.url):
+                self.scope.start(request.url)
+                self._refused.clear()
             if (refusal := self._gate(request, 0, start=True)) is not None:
                 counts[f"reason:{refusal}"] += 1
                 log.warning("start request refused (%s): %s", refusal, urls.redact(request.url))
@@ -142,9 +145,13 @@ class Admission:
         if refusal is None:
             self._note(request)
             return True
-        counts[f"reason:{refusal}"] += 1
         if identity is not None:
-            self._remember(self._refused, identity)
+            # Another way to what is too deep may be shorter: it is asked again, and counted once.
+            told = self._too_deep if refusal == "depth" else self._refused
+            if identity in told:
+                return False
+            self._remember(told, identity)
+        counts[f"reason:{refusal}"] += 1
         if refusal == "out_of_scope":
             self._report_outside(request.url)
         return False

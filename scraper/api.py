@@ -12,8 +12,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scraper.errors import UsageError
-
 if TYPE_CHECKING:
     from scraper.lifecycle import Crawl
     from scraper.protocols import Observer
@@ -161,20 +159,32 @@ def loop_factory() -> Any:
 
 
 def _in_thread(work: Any) -> CrawlResult:
+    """Run where no loop runs yet, and wait. An interrupt here stops the crawl first."""
     done: list[CrawlResult] = []
     failed: list[BaseException] = []
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+
+    async def watched() -> CrawlResult:
+        running.append((asyncio.get_running_loop(), asyncio.current_task()))
+        result: CrawlResult = await work
+        return result
 
     def target() -> None:
         try:
-            done.append(_run(work))
+            done.append(_run(watched()))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failed.append(error)
 
     thread = threading.Thread(target=target, name="crawl")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except BaseException:
+        for loop, task in running:
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
     if failed:
         raise failed[0]
-    if not done:
-        raise UsageError("the crawl's thread ended without a result")
     return done[0]

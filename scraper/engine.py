@@ -48,7 +48,7 @@ from scraper.protocols import Clock, Downloader, Frontier, Middleware
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
 from scraper.spider import Spider
-from scraper.work import Dead, Done, Lease
+from scraper.work import Again, Dead, Done, Lease
 
 __all__ = ["Engine", "Parts", "brief"]
 
@@ -234,6 +234,8 @@ class Engine:
             response = await self.exchanges.through(
                 request, Grant(host, start.began, retry=lease.attempt > 0)
             )
+        except Throttled as error:
+            return Outcome(lease, host, retry.waits("throttled", error.at))
         except FetchError as error:
             return await self._fail(lease, host, self._judge(lease, error))
         except _ANYTHING as error:  # a middleware is the user's code
@@ -284,8 +286,10 @@ class Engine:
             callback = self._callbacks[request.callback or DEFAULT_CALLBACK]
             await self._drain(callback.call(response, request.kwargs), visit)
         except Throttled as error:
-            visit.page.release()
-            return Outcome(lease, host, retry.waits("throttled", error.at))
+            visit.page.release()  # charged: a host that is always too slow for this must end, too
+            if lease.attempt + 1 >= self.config.retry.attempts:
+                return await self._fail(lease, host, Dead("throttled", error.detail), response)
+            return Outcome(lease, host, Again(error.at, "throttled"))
         except FetchError as error:
             visit.page.release()
             return await self._fail(lease, host, self._judge(lease, error), response)
@@ -375,6 +379,8 @@ class Engine:
         for name in (request.callback, options.errback):
             if name is not None and name not in self._callbacks:
                 raise SpiderError(f"{request!r}: the spider has no method {name!r}")
+        if options.meta or options.kwargs:
+            request.dump()  # raises for what is not JSON: here it fails its page, later the crawl
         visit.found.append(request)
 
     async def _item(self, item: Any, visit: Visit) -> None:

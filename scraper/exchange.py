@@ -153,6 +153,9 @@ class Exchanges:
             outcome = await self._robots_outcome(host, began)
         except FetchError as error:  # no turn at the host that it redirects to
             outcome = robots.Unavailable(error.reason)
+        except Exception as error:  # noqa: BLE001 - a middleware is the user's code
+            log.error("middleware failed at %s/robots.txt: %r", host.key, error)
+            outcome = robots.Unavailable("callback_error", hopeless=True)
         finally:
             if outcome is None:
                 host.origin.abandoned()
@@ -204,6 +207,10 @@ class Exchanges:
 
 def _wrapped(middleware: Middleware, call_next: Fetch) -> Fetch:
     async def fetch(request: Request) -> Response:
-        return await middleware(request, call_next)
+        response: object = await middleware(request, call_next)
+        if not isinstance(response, Response):
+            kind = type(response).__name__
+            raise TypeError(f"the middleware returned {kind}: return the response")
+        return response
 
     return fetch

@@ -19,7 +19,7 @@ import itertools
 import math
 import resource
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
@@ -67,7 +67,7 @@ class Gate:
         self._calls: list[tuple[float, int, Host]] = []
         self._pages: list[tuple[float, int, Host]] = []
         self._ticket = itertools.count()
-        self._unproven: deque[Host] = deque()  # may go, but the quarter is used up
+        self._unproven: dict[Host, None] = {}  # may go, but the quarter is used up
         self._probes: deque[tuple[float, Host]] = deque()
         self._probing = 0
         self.parked = 0
@@ -135,7 +135,7 @@ class Gate:
         self.leased += 1
         self.touch(host, self._clock.monotonic())
 
-    def withdraw(self, ids: set[int]) -> Iterator[Lease]:
+    def withdraw(self, ids: Collection[int]) -> Iterator[Lease]:
         """Take those leases out of the lines."""
         for host in self._held.values():
             for lease in [lease for lease in host.leases if lease.id in ids]:
@@ -160,11 +160,13 @@ class Gate:
                 low.append(key)
         return low
 
-    def give_back(self, *, everything: bool = False) -> Iterator[HostReturn]:
+    def give_back(
+        self, *, everything: bool = False, keep: Collection[str] = ()
+    ) -> Iterator[HostReturn]:
         """Hosts to return: those without work, and those that must rest for long."""
         now, wall = self._clock.monotonic(), self._clock.wall()
         for host in list(self._held.values()):
-            if not host.idle and not everything:
+            if (not host.idle or host.key in keep) and not everything:
                 continue
             wait = self._wait(host, now)
             rests = wait > GIVE_BACK and host.refusal is None
@@ -223,11 +225,16 @@ class Gate:
             host.in_calls = True
             heapq.heappush(self._calls, (when, next(self._ticket), host))
 
-    def serve_calls(self, now: float) -> None:
-        """Start every call (robots.txt, `self.fetch`) that may start now."""
+    def serve_calls(self, now: float, *, ending: bool = False) -> None:
+        """Start every call (robots.txt, `self.fetch`) that may start now.
+
+        *ending*: no more pages will start, so robots.txt is fetched for calls alone.
+        """
         while self._calls and self._calls[0][0] <= now:
             _, _, host = heapq.heappop(self._calls)
             host.in_calls = False
+            if ending and not host.calls:
+                continue
             if self._may_start(host, now):
                 self._serve_call(host, now)
                 self.touch(host, now)
@@ -289,7 +296,7 @@ class Gate:
             self._line_up(host, ready, pages=pages)
             return False
         if not host.state.proven and self._probing >= self._quota:
-            self._unproven.append(host)
+            self._unproven[host] = None
             return False
         return True
 
@@ -366,8 +373,12 @@ class Gate:
         self._wake()
 
     def _admit_unproven(self, now: float) -> None:
-        for _ in range(min(self._quota - self._probing, len(self._unproven))):
-            self.touch(self._unproven.popleft(), now)
+        free = self._quota - self._probing
+        while free > 0 and self._unproven:
+            host = next(iter(self._unproven))
+            del self._unproven[host]
+            self.touch(host, now)
+            free -= host.in_pages or host.in_calls  # else it had nothing to do any more
 
     def park(self, now: float) -> None:
         """Let exchanges that have been silent for `PATIENCE` go on without counting."""

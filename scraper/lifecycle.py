@@ -95,6 +95,9 @@ class Crawl:
             if recovery.state.get("phase") == PUBLISHING:
                 ending = Stop("finished", "published what an earlier process had finished")
                 counts = Counter(recovery.counts)
+            elif "limit" in recovery.state:
+                ending = Stop("limit", "crawl.max_items, reached by an earlier process")
+                counts = Counter(recovery.counts)
             else:
                 ending, counts = await self._crawl(info, recovery)
             result = await self._end(ending, counts)

@@ -97,7 +97,7 @@ class Scheduler:
         self._group = Group()
         self._writing: Group | None = None
         self._sending: dict[int, tuple[Host, Lease]] = {}  # waiting to be marked as sent
-        self._marked: set[int] = set()
+        self._marked: dict[int, Lease] = {}
         self._solo: Lease | None = None
         self._barren = False  # the frontier had nothing to give, and nothing changed since
         self._timer: Timer | None = None
@@ -201,9 +201,10 @@ class Scheduler:
             return False
         if self._solo is not None and self.inflight:
             return False
-        if self.inflight - self.gate.parked_pages >= limits.concurrency:
+        working = self.inflight - self.gate.parked_pages
+        if working >= limits.concurrency:
             return False
-        if self.inflight + self._uncommitted >= limits.concurrency + limits.group_pages:
+        if working + self._uncommitted >= limits.concurrency + limits.group_pages:
             return False
         if limits.max_pages and self.tally["pages"] + self.inflight >= limits.max_pages:
             return False
@@ -211,8 +212,7 @@ class Scheduler:
 
     def _dispatch(self, now: float) -> None:
         self.gate.park(now)
-        if self.ending is None:
-            self.gate.serve_calls(now)
+        self.gate.serve_calls(now, ending=self.ending is not None)
         while self._has_room():
             start = self.gate.next_page(now)
             if start is None:
@@ -247,7 +247,7 @@ class Scheduler:
         self.inflight -= 1
         if self._solo is lease:
             self._solo = None
-        self._marked.discard(lease.id)
+        self._marked.pop(lease.id, None)
         if self.ending is not None and self.ending.reason == "limit":
             return  # what comes after the cut does not exist; its lease is simply given back
         group = self._open_group()
@@ -274,7 +274,10 @@ class Scheduler:
 
     def _keep(self, page: StagedPage, counts: Counter[str]) -> None:
         if self.limits.max_items:
+            before = len(page.items)
             page.cut(max(self.limits.max_items - self.tally["items"], 0))
+            if len(page.items) < before:  # its rest is gone for good: the crawl ends here, whatever
+                self._group.batch.state["limit"] = b"crawl.max_items"
         for item in page.items:
             counts.update(item.counted)
         self._group.pages.append(page)
@@ -352,7 +355,10 @@ class Scheduler:
     def _commit(self) -> None:
         group, self._group = self._group, Group()
         batch = group.batch
-        batch.returned += self.gate.give_back()
+        keep = {lease.host for lease in self._marked.values()}
+        if self._solo is not None:
+            keep.add(self._solo.host)
+        batch.returned += self.gate.give_back(keep=keep)
         wanted = self._wanted
         if wanted > 0 and self.ending is None and self.ready and self._solo is None:
             alone = not (self.inflight or self.gate.leased or self._sending)
@@ -371,7 +377,7 @@ class Scheduler:
     def last_batch(self) -> Batch:
         """After `run`: gives every host back with its pace, and what was marked but never sent."""
         batch = Batch()
-        for lease in self.gate.withdraw(self._marked):
+        for lease in self.gate.withdraw(self._marked.keys()):
             batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=0)))
         batch.returned += self.gate.give_back(everything=True)
         self._complete(batch)
@@ -411,7 +417,7 @@ class Scheduler:
             self._barren = True
         for lease_id in batch.sending:
             host, lease = self._sending.pop(lease_id)
-            self._marked.add(lease_id)
+            self._marked[lease_id] = lease
             self.gate.put_back(host, lease)
         for granted in committed.leases:
             for lease in granted.requests:

@@ -233,7 +233,7 @@ def _make_way(job: Job, identity: Identity, limit: int, *, fresh: bool) -> list[
     if summary.phase == "publishing":
         return [f"publishing what the run of {identity.started} has finished"]
     counts = summary.counts
-    if 0 < limit <= counts["items"]:
+    if 0 < limit < counts["items"] and "limit" not in summary.state:
         raise JobError(
             f"the unfinished run of {identity.started} has {counts['items']:,} items already,"
             f" and the limit is {limit:,}",
