@@ -13,7 +13,7 @@ from typing import Any
 
 from scraper.clock import LoopClock
 from scraper.components import build_component
-from scraper.config import Config, PipelineTable
+from scraper.config import Config
 from scraper.engine import Parts
 from scraper.errors import UsageError
 from scraper.loading import load_object
@@ -35,9 +35,6 @@ BUILTINS = MappingProxyType({"jsonl": Jsonl})
 
 OUTPUT_ENDINGS = MappingProxyType({".jsonl": Jsonl, ".ndjson": Jsonl})
 """What `-o FILE` writes, by the file's ending."""
-
-DEFAULT_OUTPUT = PipelineTable(use="jsonl")
-"""Where items go when neither the configuration nor the command names a sink."""
 
 
 def build(

@@ -114,7 +114,6 @@ class Engine:
         self.scheduler = Scheduler(
             self.config,
             frontier=parts.frontier,
-            sinks=self._chain.sinks,
             admission=admission,
             downloader=parts.downloader,
             clock=self._clock,

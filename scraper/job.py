@@ -31,6 +31,7 @@ from typing import Any
 from scraper.errors import JobError, ScraperError
 from scraper.frontier.inspect import Summary
 from scraper.frontier.inspect import inspect as inspect_ledger
+from scraper.work import job_of
 
 __all__ = [
     "Job",
@@ -307,12 +308,11 @@ class Job:
 
     def _started(self) -> str:
         """When the run began, as its ledger says; the file's own date when it is damaged."""
-        with suppress(ScraperError, ValueError, KeyError, TypeError, AttributeError):
+        with suppress(ScraperError):
             summary = self.summary()
-            if summary is not None:
-                started = str(json.loads(summary.state["job"])["started"])
-                if NAME.fullmatch(started):
-                    return started
+            stored = job_of(summary.state) if summary is not None else None
+            if stored is not None and NAME.fullmatch(stored["started"]):
+                return str(stored["started"])
         first = self.ledger if self.ledger.exists() else self._state()[0]
         return started_now(lambda: first.stat().st_mtime)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from scraper.errors import ScraperError
 from scraper.frontier.inspect import inspect as inspect_ledger
 from scraper.job import LEDGER, STATE, read_pid
+from scraper.work import job_of
 
 __all__ = ["JobStatus", "jobs"]
 
@@ -47,8 +47,8 @@ def _status(folder: Path) -> JobStatus:
     spider = folder.parent.name
     try:
         summary = inspect_ledger(folder / LEDGER)
-        job = json.loads(summary.state.get("job", b"{}"))
-    except (ScraperError, ValueError) as error:
+        job = job_of(summary.state) or {}
+    except ScraperError as error:
         return JobStatus(spider, folder.name, folder, pid, running, problem=str(error))
     return JobStatus(
         spider=str(job.get("spider", spider)),

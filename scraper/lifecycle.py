@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from scraper.engine import Engine, Parts, brief
-from scraper.errors import DamagedState
 from scraper.events import Stop
 from scraper.protocols import CrawlInfo
 from scraper.report import CrawlResult, failures, result_of
 from scraper.spider import stored_arguments
-from scraper.work import Batch, Recovery
+from scraper.work import Batch, Recovery, job_of
 
 __all__ = ["Crawl", "Identity"]
 
@@ -135,7 +134,7 @@ class Crawl:
         parts, identity = self.parts, self.identity
         if identity.wanted is not None and identity.compare is not None:
             wanted = identity.wanted([sink.key for sink in parts.chain.sinks], info.started)
-            stored = _stored(recovery)
+            stored = job_of(recovery.state)
             if stored is not None:
                 identity.notes += identity.compare(stored, wanted)
             else:
@@ -236,19 +235,3 @@ class Crawl:
             stack.push_async_callback(self.parts.frontier.aclose)
             stack.push_async_callback(self.parts.downloader.aclose)
             stack.push_async_callback(self.parts.chain.aclose)
-
-
-def _stored(recovery: Recovery) -> dict[str, Any] | None:
-    data = recovery.state.get("job")
-    if data is None:
-        return None
-    try:
-        stored = json.loads(data)
-        if isinstance(stored, dict) and isinstance(stored["started"], str):
-            return stored
-    except (ValueError, KeyError):
-        pass
-    raise DamagedState(
-        "the ledger does not say what job it is",
-        hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
-    )

@@ -20,13 +20,13 @@ from types import ModuleType
 
 from scraper import layers
 from scraper.errors import ConfigError, SpiderError, UsageError
+from scraper.job import STATE
 from scraper.layers import Loaded
 from scraper.loading import import_error, import_file, import_from
 from scraper.spider import Spider
 
 __all__ = [
     "CONFIG_NAME",
-    "STATE_NAME",
     "Entry",
     "Prepared",
     "Project",
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 CONFIG_NAME = "config.toml"
-STATE_NAME = ".scrape"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # a name is a directory's name, too
 
 
@@ -109,7 +108,7 @@ class Project:
     @property
     def state_dir(self) -> Path:
         """Where the jobs' state is kept."""
-        return self.root / STATE_NAME
+        return self.root / STATE
 
     def configure(
         self,
@@ -258,7 +257,7 @@ def find_state(start: Path | None = None) -> Path:
     Raises `UsageError` where there is neither.
     """
     here = (start or Path.cwd()).resolve()
-    if find(here) is None and (here / STATE_NAME).is_dir():
+    if find(here) is None and (here / STATE).is_dir():
         return here
     return require(here).root
 

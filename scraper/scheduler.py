@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from scraper import urls
@@ -24,7 +24,7 @@ from scraper.gate import Gate
 from scraper.host import Host, Start
 from scraper.observers import Observers
 from scraper.pipelines.page import StagedPage, group_records
-from scraper.protocols import Clock, Downloader, Frontier, Sink, Timer
+from scraper.protocols import Clock, Downloader, Frontier, Timer
 from scraper.report import Snapshot, failures
 from scraper.tally import Tally
 from scraper.work import Again, Batch, Dead, Done, Found, Lease, Settled, Want
@@ -54,7 +54,6 @@ class Scheduler:
         config: Config,
         *,
         frontier: Frontier,
-        sinks: Sequence[Sink],
         admission: Admission,
         downloader: Downloader,
         clock: Clock,
@@ -87,7 +86,6 @@ class Scheduler:
             jitter=jitter,
         )
         self._frontier = frontier
-        self._sinks = sinks
         self._downloader = downloader
         self._clock = clock
         self._spawn = spawn
@@ -278,8 +276,7 @@ class Scheduler:
             page.cut(max(self.limits.max_items - self.tally["items"], 0))
             if len(page.items) < before:  # its rest is gone for good: the crawl ends here, whatever
                 self._group.batch.state["limit"] = b"crawl.max_items"
-        for item in page.items:
-            counts.update(item.counted)
+        page.count(counts)
         self._group.pages.append(page)
         self._group.staged += page.staged
 

@@ -6,7 +6,6 @@ checked before anything is created.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from scraper.lifecycle import Crawl, Identity
 from scraper.project import Prepared
 from scraper.protocols import Observer
 from scraper.spider import Spider, arguments_model, stored_arguments
+from scraper.work import job_of
 
 __all__ = ["Session", "open_prepared", "open_session"]
 
@@ -223,12 +223,13 @@ def _make_way(job: Job, identity: Identity, limit: int, *, fresh: bool) -> list[
             else []
         )
     summary = job.summary()
-    if summary is None or "job" not in summary.state:
+    stored = job_of(summary.state) if summary is not None else None
+    if summary is None or stored is None:
         return []
     if summary.phase in OVER:
         identity.clear = job.retire
         return []
-    identity.started = json.loads(summary.state["job"])["started"]
+    identity.started = stored["started"]
     identity.resumed = True
     if summary.phase == "publishing":
         return [f"publishing what the run of {identity.started} has finished"]
@@ -249,8 +250,9 @@ def _make_way(job: Job, identity: Identity, limit: int, *, fresh: bool) -> list[
 
 def _started(job: Job) -> str | None:
     """When the unfinished run of *job* was started, if its ledger can say so."""
-    with suppress(ScraperError, ValueError, KeyError, TypeError):
+    with suppress(ScraperError):
         summary = job.summary()
         if summary is not None and summary.phase not in OVER:
-            return str(json.loads(summary.state["job"])["started"])
+            stored = job_of(summary.state)
+            return stored["started"] if stored is not None else None
     return None

@@ -6,11 +6,13 @@ settles together is a `Batch`, and a frontier makes a batch durable in one trans
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scraper.errors import DamagedState
 from scraper.http import Request
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Settled",
     "Verdict",
     "Want",
+    "job_of",
 ]
 
 
@@ -195,3 +198,23 @@ class Recovery:
     unclean: bool = False
     suspects: int = 0
     ended: list[tuple[str, str]] = field(default_factory=list)
+
+
+def job_of(state: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """The job that a ledger's blobs belong to (see `job.identity`); None when none has begun.
+
+    Raises `DamagedState` for what no crawl has written.
+    """
+    data = state.get("job")
+    if data is None:
+        return None
+    try:
+        stored = json.loads(data)
+        if isinstance(stored, dict) and isinstance(stored["started"], str):
+            return stored
+    except (ValueError, KeyError):
+        pass
+    raise DamagedState(
+        "the ledger does not say what job it is",
+        hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
+    )

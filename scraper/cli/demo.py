@@ -14,7 +14,17 @@ from typing import Annotated
 import typer
 
 from scraper.cli.init import template_directory
-from scraper.cli.output import DebugOption, SetOption, data, note
+from scraper.cli.output import (
+    DebugOption,
+    FreshOption,
+    LimitOption,
+    OutputOption,
+    QuietOption,
+    SetOption,
+    StatisticsOption,
+    data,
+    note,
+)
 from scraper.cli.run import run_spider
 from scraper.demo.server import PREFERRED_PORT, DemoShop, serve_in_thread
 from scraper.errors import UsageError
@@ -35,20 +45,11 @@ def demo(
         bool, typer.Option("--keep", help="Go on serving after the crawl, until Ctrl-C.")
     ] = False,
     settings: SetOption = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write there instead; - is standard output."
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start anew; what was unfinished is set aside.")
-    ] = False,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Stop after exactly N items.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the statistics as JSON, last on stdout.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    output: OutputOption = None,
+    fresh: FreshOption = False,
+    limit: LimitOption = 0,
+    as_json: StatisticsOption = False,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> int:
     """Open a bookshop on this machine and crawl it: 1,024 books, no network.

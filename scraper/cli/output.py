@@ -11,7 +11,21 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["DebugOption", "JsonOption", "SetOption", "clean", "columns", "complain", "data", "note"]
+__all__ = [
+    "DebugOption",
+    "FreshOption",
+    "JsonOption",
+    "LimitOption",
+    "OutputOption",
+    "QuietOption",
+    "SetOption",
+    "StatisticsOption",
+    "clean",
+    "columns",
+    "complain",
+    "data",
+    "note",
+]
 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
@@ -19,6 +33,21 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="Override a setting."),
 ]
+OutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write there instead; - is standard output."
+    ),
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Start anew; what was unfinished is set aside.")
+]
+LimitOption = Annotated[int, typer.Option(metavar="N", min=0, help="Stop after exactly N items.")]
+StatisticsOption = Annotated[
+    bool, typer.Option("--json", help="Print the statistics as JSON, last on stdout.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+"""The last five belong to the commands that crawl: `run` and `demo`."""
 
 
 def clean(text: object) -> str:

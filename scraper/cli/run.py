@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from scraper.cli.output import DebugOption, SetOption, data, note
+from scraper.cli.output import (
+    DebugOption,
+    FreshOption,
+    LimitOption,
+    OutputOption,
+    QuietOption,
+    SetOption,
+    StatisticsOption,
+    data,
+    note,
+)
 from scraper.cli.progress import PlainProgress, progress_for
 from scraper.cli.summary import announce, summarise
 from scraper.errors import UsageError
@@ -35,23 +45,14 @@ def run(
         typer.Option("--argument", "-a", metavar="NAME=VALUE", help="An argument of the spider."),
     ] = None,
     settings: SetOption = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write there instead; - is standard output."
-        ),
-    ] = None,
+    output: OutputOption = None,
     job: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name the job; else its arguments do.")
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start anew; what was unfinished is set aside.")
-    ] = False,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Stop after exactly N items.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the statistics as JSON, last on stdout.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    fresh: FreshOption = False,
+    limit: LimitOption = 0,
+    as_json: StatisticsOption = False,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> int:
     """Run a spider. An unfinished run of the same job is resumed.

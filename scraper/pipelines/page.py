@@ -213,11 +213,6 @@ class StagedPage:
             self._file.close()
             self._file = None
 
-    @staticmethod
-    def by_sink(pages: Iterable[StagedPage]) -> dict[Sink, Sequence[Any]]:
-        """See `group_records`."""
-        return group_records(pages)
-
     def __repr__(self) -> str:
         return f"<StagedPage {self.url}: {len(self.items)} items, {self.staged:,} bytes>"
 

@@ -49,7 +49,7 @@ def test_commit_order_is_page_then_item_then_stage() -> None:
     put(two, (A, b"3"))
     put(one, (A, b"2"))
     assert staged(one, two) == {A: [b"1", b"2", b"3"], B: ["x"]}
-    assert StagedPage.by_sink([two, one])[A] == [b"3", b"1", b"2"]
+    assert staged(two, one)[A] == [b"3", b"1", b"2"]
     assert staged() == {}
 
 
