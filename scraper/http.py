@@ -11,7 +11,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scraper import encoding as encodings
 from scraper import guard, items, urls
@@ -28,6 +28,9 @@ from scraper.request import (
     callback_name,
 )
 from scraper.select import Document, Selector, SelectorList
+
+if TYPE_CHECKING:
+    from scraper.structured import Structured
 
 __all__ = ["ANY_STATUS", "Callback", "Failure", "Headers", "Options", "Request", "Response"]
 
@@ -124,6 +127,16 @@ class Response:
     def css(self, selector: str) -> SelectorList:
         """What matches a CSS selector; `::text` and `::attr(name)` take strings."""
         return self.document.css(selector)
+
+    def structured(self) -> Structured:
+        """The JSON-LD and the embedded JSON of the page, parsed when asked for."""
+        return self._structured
+
+    @cached_property
+    def _structured(self) -> Structured:
+        from scraper.structured import Structured
+
+        return Structured(self.document)
 
     def extract(self, model: type[M], css: str | None = None) -> M:
         """A *model* filled from the page, or from the first match of *css*.
