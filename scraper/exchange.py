@@ -87,22 +87,26 @@ class Exchanges:
     async def fetch(self, request: Request) -> Response:
         """An exchange now, redirects followed hop by hop under the same rules as everything."""
         while True:
-            if not urls.is_web(request.url):
-                raise FetchError("url_invalid", urls.redact(request.url))
-            host = self._gate.host(urls.host_key(request.url))
-            began = await self._gate.turn(host, request.url, self._wait)
-            response = await self.through(request, Grant(host, began))
-            response.memo = self._memo
-            if self.accepts(request, response.status):
-                return response
-            target = self.target(request, response)
+            response, target = await self.step(request)
             if target is None:
                 return response
             scope = self._scheduler.admission.scope
-            stays = urls.host_key(target.url) == host.key
+            stays = urls.host_key(target.url) == urls.host_key(request.url)
             if not stays and scope.defined and not scope.admits(target.url):
                 raise FetchError("out_of_scope", urls.redact(target.url))
             request = target
+
+    async def step(self, request: Request) -> tuple[Response, Request | None]:
+        """One exchange now, and the request that it redirects to, if it does."""
+        if not urls.is_web(request.url):
+            raise FetchError("url_invalid", urls.redact(request.url))
+        host = self._gate.host(urls.host_key(request.url))
+        began = await self._gate.turn(host, request.url, self._wait)
+        response = await self.through(request, Grant(host, began))
+        response.memo = self._memo
+        if self.accepts(request, response.status):
+            return response, None
+        return response, self.target(request, response)
 
     async def through(self, request: Request, grant: Grant) -> Response:
         """Middleware, outermost first, around the exchange."""

@@ -1,0 +1,366 @@
+"""Workbench: single pages through the whole machinery of a crawl, and nothing left behind.
+
+What `scrape fetch`, `scrape shell` and `scrape parse` stand on. A bench is a crawl whose `start()`
+yields nothing and ends with the bench: robots.txt, politeness, middleware, cookies, limits and
+the spider's `setup()` are those of `scrape run`. There is no ledger, no output and no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from scraper import project as projects
+from scraper.admission import DEFAULT_CALLBACK
+from scraper.api import loop_factory
+from scraper.build import build
+from scraper.callbacks import Callbacks, drain
+from scraper.config import Config
+from scraper.engine import Engine
+from scraper.errors import CrawlFailed, ItemInvalid, SpiderError
+from scraper.http import Request, Response
+from scraper.job import started_now
+from scraper.lifecycle import Crawl, Identity
+from scraper.pipelines.chain import Chain, Delivered, Dropped, Failed, Rejected
+from scraper.pipelines.page import StagedPage
+from scraper.project import Project
+from scraper.protocols import Fetch
+from scraper.report import CrawlResult
+from scraper.scope import gate
+from scraper.spider import Spider
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Hop", "Link", "Parsed", "Workbench", "WorkbenchThread", "fetch_page", "open_workbench"]
+
+T = TypeVar("T")
+
+UNLIMITED = {"max_pages": 0, "max_items": 0, "max_duration": 0.0, "max_errors": 0}
+"""Limits of a crawl as a whole, which a bench is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One exchange of a fetch: a redirect, the page itself, or a robots.txt on the way.
+
+    `elapsed`: seconds from sending to the body's end. `wire`: bytes of the body as it travelled.
+    """
+
+    url: str
+    status: int
+    elapsed: float
+    wire: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A request that a callback gave; `refused`: the reason why a crawl would not make it."""
+
+    request: Request
+    refused: str | None = None
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What a callback gave for one page, in order."""
+
+    callback: str
+    items: list[Any] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    rejected: list[Rejected | Failed] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+
+class Workbench:
+    """Fetches and parses single pages: ``async with Workbench(spider, config) as bench:``.
+
+    *root*: the project's directory. *stages*: items pass the configured pipelines, too; sinks
+    never. `hops`: the exchanges of the last `fetch`, oldest first.
+    """
+
+    def __init__(self, spider: Spider, config: Config, *, root: Path, stages: bool = False) -> None:
+        self.spider = spider
+        self.hops: list[Hop] = []
+        crawl = config.crawl.model_copy(update=UNLIMITED)
+        pipelines = config.pipelines if stages else []
+        self.config = config.model_copy(update={"crawl": crawl, "pipelines": pipelines})
+        self._parts = build(spider, self.config, root=root, default_output=False)
+        kept = [stage for stage in self._parts.chain.stages if not hasattr(stage, "recovery")]
+        self._parts.chain = Chain(kept)
+        self._parts.middleware = (*self._parts.middleware, self._watch)
+        vars(spider)["start"] = self._start  # in place of the method, for this one spider
+        self._crawl = Crawl(self._parts, Identity(started_now(), root))
+        self._running: asyncio.Task[CrawlResult] | None = None
+        self._callbacks = Callbacks(spider)
+
+    async def __aenter__(self) -> Self:
+        self._ready = asyncio.Event()
+        self._running = asyncio.create_task(self._crawl.run())
+        try:
+            await self._beside(self._ready.wait())
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End: connections are closed, `closed()` of the spider is called. Idempotent."""
+        if self._running is None:
+            return
+        self._crawl.stop(now=True)
+        running, self._running = self._running, None
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+
+    async def _start(self) -> AsyncIterator[Request]:
+        """What the spider's `start` is here: it comes after `setup`, and yields nothing."""
+        self._ready.set()
+        await asyncio.Event().wait()
+        for request in ():
+            yield request
+
+    async def _watch(self, request: Request, call_next: Fetch) -> Response:
+        """The innermost middleware: notes every exchange."""
+        downloader: Any = self._parts.downloader
+        before = downloader.bytes_received
+        response = await call_next(request)
+        wire = downloader.bytes_received - before
+        self.hops.append(Hop(request.url, response.status, response.elapsed, wire))
+        return response
+
+    async def _beside(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of *work*, unless the crawl ends before."""
+        if self._running is None:
+            work.close()
+            raise CrawlFailed("the workbench is closed")
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, self._running}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise CrawlFailed(self._running.result().detail)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    @property
+    def engine(self) -> Engine:
+        """The engine at work. Raises `CrawlFailed` while the bench is closed."""
+        if self._running is None or self._crawl.engine is None:
+            raise CrawlFailed("the workbench is closed")
+        return self._crawl.engine
+
+    # ── fetching ─────────────────────────────────────────────────────────────────────────
+
+    async def fetch(self, request: Request | str) -> Response:
+        """The page, whatever its status. Redirects are followed wherever they lead.
+
+        What is fetched here counts as a start request, so it is in scope. Nothing is retried.
+        Raises `FetchError`.
+        """
+        self.hops.clear()
+        return await self._beside(
+            self._fetch(Request(request) if isinstance(request, str) else request)
+        )
+
+    async def _fetch(self, request: Request) -> Response:
+        engine = self.engine
+        scope = engine.scheduler.admission.scope
+        scope.start(request.url)
+        while True:
+            response, target = await engine.exchanges.step(request)
+            if target is None:
+                return response
+            scope.redirected(request.url, target.url)
+            request = target
+
+    # ── parsing ──────────────────────────────────────────────────────────────────────────
+
+    async def parse(
+        self,
+        response: Response,
+        callback: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Parsed:
+        """Run a callback on *response*: what it gives, and what would become of it.
+
+        Raises what the callback raises.
+        """
+        name = callback or response.request.callback or DEFAULT_CALLBACK
+        return await self._beside(self._parse(response, name, kwargs or response.request.kwargs))
+
+    async def _parse(self, response: Response, name: str, kwargs: Mapping[str, Any]) -> Parsed:
+        parsed = Parsed(name)
+        page = StagedPage(
+            response.request, response, spider=self.spider.name, limits=self._parts.page_limits
+        )
+        seen = {self.engine.scheduler.admission.identity(response.request)}
+
+        async def take(given: Any) -> None:
+            if isinstance(given, Request):
+                parsed.links.append(self._link(given, seen))
+            elif isinstance(given, list | tuple):
+                for each in given:
+                    await take(each)
+            elif given is None or isinstance(given, str | bytes | int | float):
+                raise TypeError(
+                    f"the callback yielded {given!r}: yield items, requests or lists of them"
+                )
+            else:
+                sort(await self._parts.chain.run(given, page))
+
+        def sort(result: Any) -> None:
+            if isinstance(result, Delivered):
+                parsed.items.append(result.item)
+            elif isinstance(result, Dropped):
+                parsed.dropped.append(result)
+            else:
+                parsed.rejected.append(result)
+
+        try:
+            await drain(self._callbacks[name].call(response, kwargs), take)
+        except (ItemInvalid, ValidationError) as error:
+            sort(self._parts.chain.reject(error, page))
+        finally:
+            page.release()
+        return parsed
+
+    def _link(self, request: Request, seen: set[int], depth: int = 1) -> Link:
+        """*request*, as a crawl would judge it."""
+        for name in (request.callback, request.options.errback):
+            if name is not None and name not in self._callbacks:
+                raise SpiderError(f"{request!r}: the spider has no method {name!r}")
+        request.dump()  # raises for what is not JSON
+        admission = self.engine.scheduler.admission
+        refused = gate(request.url, depth, admission.scope, self.config.crawl)
+        if refused is None and request.unique:
+            identity = admission.identity(request)
+            if identity in seen:
+                refused = "duplicate"
+            seen.add(identity)
+        return Link(request, refused)
+
+
+class WorkbenchThread:
+    """A workbench with an event loop in a thread of its own, for code that is not asynchronous.
+
+    ``with WorkbenchThread(bench) as sync: sync.fetch(url)``. An interrupt (Ctrl-C) cancels the
+    call that is waited for, and no more.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="workbench", daemon=True)
+        self._started = threading.Event()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            self._loop = runner.get_loop()
+            asyncio.set_event_loop(self._loop)
+            self._started.set()
+            self._loop.run_forever()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._started.wait()
+        try:
+            self.call(self.bench.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.call(self.bench.aclose())
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of *work*, which runs on the bench's loop."""
+        if self._loop is None:
+            work.close()
+            raise CrawlFailed("the workbench is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def fetch(self, request: Request | str) -> Response:
+        """See `Workbench.fetch`."""
+        return self.call(self.bench.fetch(request))
+
+    def parse(
+        self,
+        response: Response,
+        callback: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Parsed:
+        """See `Workbench.parse`."""
+        return self.call(self.bench.parse(response, callback, kwargs))
+
+
+class Visitor(Spider):
+    """Stands in where no spider is named."""
+
+    name = "scrape"
+
+
+def open_workbench(
+    spider: str | None = None,
+    *,
+    project: Project | None = None,
+    overrides: Sequence[str] = (),
+    args: Mapping[str, Any] | None = None,
+    stages: bool = False,
+) -> Workbench:
+    """A workbench with the configuration of the project at hand, or the defaults outside of one.
+
+    *spider*: a name of the project, or ``FILE.py[:Class]``; its settings, middleware and `setup`
+    apply, and *args* are its arguments. *project*: for a bench without a spider, the project if
+    it is not that of the working directory. *overrides*: as `-s`. Raises `UsageError`.
+    """
+    if spider is not None:
+        prepared = projects.prepare(spider, overrides=overrides)
+        made: Spider = prepared.entry.cls(**(args or {}))
+        return Workbench(made, prepared.loaded.config, root=prepared.project.root, stages=stages)
+    project = project or projects.find() or Project(Path.cwd(), None)
+    config = project.configure(overrides=overrides).config
+    return Workbench(Visitor(), config, root=project.root, stages=stages)
+
+
+def fetch_page(
+    url: str | Request, project: Project | None = None, *, overrides: Sequence[str] = ()
+) -> Response:
+    """One page, politely, with the project's configuration; for code that is not asynchronous.
+
+    Any status is a response. Raises `FetchError` where there is none, `UsageError` for a mistake
+    in the configuration.
+    """
+
+    async def work() -> Response:
+        async with open_workbench(project=project, overrides=overrides) as bench:
+            return await bench.fetch(url)
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(work())
