@@ -10,8 +10,9 @@ from __future__ import annotations
 import codecs
 import re
 from functools import cache
+from typing import Any
 
-__all__ = ["declared", "decode", "detect", "lookup"]
+__all__ = ["declared", "decode", "detect", "encode", "lookup"]
 
 UTF_8 = "utf-8"
 FALLBACK = "windows-1252"
@@ -165,6 +166,52 @@ def _table(name: str) -> str:
         chr(byte) if character == "\N{REPLACEMENT CHARACTER}" and byte < 0xA0 else character
         for byte, character in enumerate(table)
     )
+
+
+# Encoding: what forms send (Encoding Standard, "encode", with the error mode "html") --------------
+
+# Where the codec that decodes says otherwise than the standard, which writes as Windows does.
+_WINDOWS_JIS = str.maketrans("～∥－￠￡￢", "〜‖−¢£¬")
+
+
+def encode(text: str, name: str) -> bytes:
+    """*text* in the encoding *name*; what that cannot hold as `&#8364;`, as forms send it.
+
+    UTF-16 and `replacement` are for reading only: what answers them is UTF-8 (Encoding Standard,
+    "get an output encoding"). Lone surrogates become U+FFFD.
+    """
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if name in _ONLY_READ or text.isascii():
+        return text.encode()
+    codec = _MULTIBYTE.get(name)
+    if codec is None:
+        return codecs.charmap_encode(text, "xmlcharrefreplace", _reverse(name))[0]
+    if name in ("euc-jp", "iso-2022-jp"):
+        text = text.translate(_WINDOWS_JIS)
+    if name in ("gbk", "big5", "euc-jp"):
+        return b"".join(_encoded(character, name, codec) for character in text)
+    return text.encode(codec, "xmlcharrefreplace")
+
+
+_ONLY_READ = frozenset({UTF_8, "utf-16be", "utf-16le", "replacement"})
+
+
+def _encoded(character: str, name: str, codec: str) -> bytes:
+    """One character, by codecs that know more characters than the standard lets a form send."""
+    if name == "gbk" and character == "€":
+        return b"\x80"
+    data = character.encode(codec, "xmlcharrefreplace")
+    beyond = {
+        "gbk": len(data) > 2,  # the four bytes of gb18030
+        "big5": 0x80 < data[0] < 0xA1,  # the extensions of Hong Kong
+        "euc-jp": data[0] == 0x8F,  # JIS X 0212
+    }
+    return f"&#{ord(character)};".encode() if beyond[name] else data
+
+
+@cache
+def _reverse(name: str) -> Any:
+    return codecs.charmap_build(_table(name).replace("\N{REPLACEMENT CHARACTER}", "\ufffe"))
 
 
 # The prescan of the HTML Standard (section 13.2.3.2) ---------------------------------------------

@@ -81,3 +81,49 @@ def test_invalid_bytes_become_replacement_characters() -> None:
 @given(st.binary(max_size=300))
 def test_detection_survives_anything(body: bytes) -> None:
     assert encoding.detect(b"<meta " + body) in set(encoding._NAMES.values())
+
+
+# Encoding, as forms do
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("utf-8", "é\ud800", b"\xc3\xa9\xef\xbf\xbd"),
+        ("utf-16le", "é", b"\xc3\xa9"),
+        ("replacement", "é", b"\xc3\xa9"),
+        ("windows-1252", "€é中", b"\x80\xe9&#20013;"),
+        ("windows-1252", "\x81�", b"\x81&#65533;"),
+        ("iso-8859-2", "ż€", b"\xbf&#8364;"),
+        ("koi8-r", "дa€", b"\xc4a&#8364;"),
+        ("gbk", "中€😀", b"\xd6\xd0\x80&#128512;"),
+        ("gb18030", "中😀", b"\xd6\xd0\x949\xfc6"),
+        ("big5", "中", b"\xa4\xa4"),
+        ("big5", "㑳é", b"&#13427;&#233;"),  # only in the extensions of Hong Kong
+        ("euc-jp", "あ～黸", b"\xa4\xa2\xa1\xc1&#40696;"),  # the last is in JIS X 0212 only
+        ("shift_jis", "あ～ｱ", b"\x82\xa0\x81\x60\xb1"),
+        ("iso-2022-jp", "あ", b"\x1b$B$\x22\x1b(B"),
+        ("euc-kr", "한€", b"\xc7\xd1\xa2\xe6"),
+    ],
+)
+def test_text_is_encoded_as_a_form_sends_it(name: str, text: str, expected: bytes) -> None:
+    assert encoding.encode(text, name) == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(encoding._NAMES.values())))
+@given(text=st.text(max_size=30))
+def test_every_encoding_encodes_anything(name: str, text: str) -> None:
+    assert isinstance(encoding.encode(text, name), bytes)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n in set(encoding._NAMES.values()) if n not in encoding._MULTIBYTE)
+)
+def test_single_bytes_come_back(name: str) -> None:
+    if name == "replacement":
+        return
+    every = bytes(range(256))
+    text = encoding.decode(every, name)
+    for byte, character in enumerate(text):
+        if character != "�":
+            assert encoding.decode(encoding.encode(character, name), name) == character, byte
