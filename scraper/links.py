@@ -102,21 +102,21 @@ class Memo:
     REQUESTS = 50_000
 
     def __init__(self) -> None:
-        self._directories: dict[str, dict[str, str | None]] = {}
+        self._directories: dict[str, urls.Known] = {}
         self._requests = {}
 
-    def known(self, base: str) -> dict[str, str | None]:
-        """The table of resolved hrefs for pages in the directory of *base*."""
+    def known(self, base: str) -> urls.Known:
+        """What is known of the hrefs of pages in the directory of *base*."""
         key = urls.directory(base)
-        table = self._directories.pop(key, None)
-        if table is None:
-            table = {}
+        known = self._directories.pop(key, None)
+        if known is None:
+            known = urls.Known()
             if len(self._directories) >= self.DIRECTORIES:
                 del self._directories[next(iter(self._directories))]
-        elif len(table) > self.HREFS:
-            table.clear()
-        self._directories[key] = table  # last in the order: the most recently used
-        return table
+        elif len(known.hrefs) > self.HREFS:
+            known = urls.Known()
+        self._directories[key] = known  # last in the order: the most recently used
+        return known
 
     def requests(self, callback: str | None, session: str | None) -> dict[str, Any]:
         """Finished requests by absolute URL. Immutable, so one may be yielded many times."""

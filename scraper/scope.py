@@ -142,7 +142,7 @@ class Scope:
             return True
         host = _without_port(netloc)
         if self._allowed:
-            return _covered(host, netloc[len(host) :], self._allowed)
+            return urls.within(host, netloc[len(host) :], self._allowed)
         if self._mode == "domain":
             return urls.registered_domain(host) in self._sites
         return self._mode == "any"
@@ -213,24 +213,12 @@ def _without_port(netloc: str) -> str:
     return host if colon and not port.endswith("]") else netloc
 
 
-def _covered(host: str, port: str, allowed: frozenset[str]) -> bool:
-    """Whether *host*, or a domain above it, is allowed: on any port, or on this one."""
-    while True:
-        if host in allowed or host + port in allowed:
-            return True
-        _, dot, host = host.partition(".")
-        if not dot:
-            return False
-
-
 def _allowed_entry(entry: str) -> str:
     """An entry of allowed_domains in the spelling of hrefs. Raises `ConfigError` for a non-host."""
-    name = entry.strip().removeprefix("*").removeprefix(".")
-    href = None if "/" in name or "@" in name else urls.parse(f"http://{name}/")
-    netloc = "" if href is None else _netloc(urls.host_key(href))
-    if not netloc or urls.parse(f"http://{netloc}/") is None:
+    host = urls.domain_name(entry)
+    if host is None:
         raise ConfigError(
             f"allowed_domains: {entry!r} is not a host",
             hint='Write "example.com", "example.com:8080" or "127.0.0.1", without a scheme.',
         )
-    return netloc.removesuffix(":443")
+    return host

@@ -14,24 +14,30 @@ from fnmatch import translate
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, unquote_plus, unquote_to_bytes
+from urllib.parse import quote_plus, unquote, unquote_plus, unquote_to_bytes
 
 import ada_url
+
+from scraper.encoding import UTF_8, encode
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
 __all__ = [
+    "Known",
     "Resolver",
     "canonical",
     "directory",
+    "domain_name",
     "fingerprint",
+    "heads",
     "host_key",
     "is_web",
     "parse",
     "redact",
     "registered_domain",
     "scalar",
+    "urlencoded",
     "without_credentials",
     "without_fragment",
 ]
@@ -70,6 +76,21 @@ _WEB = ("http://", "https://")
 def without_fragment(href: str) -> str:
     """*href* up to its `#`: what goes over the wire."""
     return href.partition("#")[0]
+
+
+def urlencoded(pairs: Iterable[tuple[str | bytes, str | bytes]], encoding: str = UTF_8) -> str:
+    """*pairs* as `a=1&b=2`: application/x-www-form-urlencoded (URL Standard, section 5.2).
+
+    *encoding*: as `encoding.lookup` names it; text that it cannot hold is sent as `&#8364;`.
+    """
+    return "&".join(
+        f"{_form_part(name, encoding)}={_form_part(value, encoding)}" for name, value in pairs
+    )
+
+
+def _form_part(part: str | bytes, encoding: str) -> str:
+    data = part if isinstance(part, bytes) else encode(part, encoding)
+    return quote_plus(data, safe="*").replace("~", "%7E")
 
 
 # Credentials ------------------------------------------------------------------------------------
@@ -235,6 +256,32 @@ def _public_suffixes() -> PublicSuffixList:
     return PublicSuffixList()
 
 
+def domain_name(entry: str) -> str | None:
+    """*entry* (`example.com`, `*.example.com`, `bücher.example:8080`) in the spelling of hrefs.
+
+    A default port is left out; None when *entry* is no host.
+    """
+    name = entry.strip().removeprefix("*").removeprefix(".")
+    href = None if "/" in name or "@" in name else parse(f"http://{name}/")
+    host = "" if href is None else host_key(href).partition("://")[2]
+    if not host or parse(f"http://{host}/") is None:
+        return None
+    return host.removesuffix(":443")
+
+
+def within(host: str, port: str, domains: Collection[str]) -> bool:
+    """Whether *host*, or a domain above it, is among *domains*: on any port, or on `:port`.
+
+    *domains*: as `domain_name` spells them.
+    """
+    while True:
+        if host in domains or host + port in domains:
+            return True
+        _, dot, host = host.partition(".")
+        if not dot:
+            return False
+
+
 # Resolving --------------------------------------------------------------------------------------
 
 # The hrefs that string work resolves exactly as the standard would. A path of segments that do
@@ -246,6 +293,20 @@ _PATH = re.compile(rf"(?:{_SEGMENT}/)*+(?:{_SEGMENT})?{_QUERY}", re.ASCII)
 _UP = "../"
 
 
+class Known:
+    """What hrefs mean on the pages of one directory; may be shared by their resolvers.
+
+    `hrefs`: absolute URLs, None for what is invalid. `pages`: the same, but None also for what
+    leads to no page (see `links.page_links`).
+    """
+
+    __slots__ = ("hrefs", "pages")
+
+    def __init__(self) -> None:
+        self.hrefs: dict[str, str | None] = {}
+        self.pages: dict[str, str | None] = {"": None}
+
+
 class Resolver:
     """Resolves the hrefs of one page against its *base*: exactly as WHATWG, mostly without ada.
 
@@ -253,15 +314,15 @@ class Resolver:
     directory; it remembers hrefs whose meaning depends on the directory only.
     """
 
-    __slots__ = ("_directory", "_known", "_origin", "_page", "base")
+    __slots__ = ("_directory", "_origin", "_page", "base", "known")
 
-    def __init__(self, base: str, known: dict[str, str | None] | None = None) -> None:
+    def __init__(self, base: str, known: Known | None = None) -> None:
         self.base = base
         self._page = base.partition("#")[0].partition("?")[0]
         path = self._page.find("/", self._page.find("://") + 3)
         self._origin = self._page[:path] if is_web(base) and path > 0 else ""
         self._directory = directory(base) if self._origin else ""
-        self._known = {} if known is None else known
+        self.known = Known() if known is None else known
 
     def resolve(self, href: str) -> str | None:
         """The absolute href without fragment, or None when *href* is not a valid URL."""
@@ -270,30 +331,22 @@ class Resolver:
             return None if found is None else found.partition("#")[0]
         href = cut_fragment(href)
         try:
-            return self._known[href]
+            return self.known.hrefs[href]
         except KeyError:
             pass
         resolved = self._resolve(href)
-        if href and href[0] > " " and href[0] != "?":  # else it depends on more than the directory
-            self._known[href] = resolved
+        if self.is_shared(href):
+            self.known.hrefs[href] = resolved
         return resolved
+
+    def is_shared(self, href: str) -> bool:
+        """Whether *href* means the same on every page of the directory."""
+        return bool(self._origin and href and href[0] > " " and href[0] != "?")
 
     def web_links(self, hrefs: Iterable[str]) -> list[str]:
         """The http(s) URLs among *hrefs*, each once, in order; `#…` (this page) is left out."""
-        hrefs = list(hrefs)
-        heads = dict.fromkeys([href.partition("#")[0] for href in hrefs])
-        if any(head[-1:] <= " " for head in heads if head):
-            heads = dict.fromkeys(map(cut_fragment, hrefs))  # the exact way: white space counts
-        known, found = self._known, dict[str, None]()
-        for head in heads:
-            if head:
-                try:
-                    url = known[head]
-                except KeyError:
-                    url = self.resolve(head)
-                if url is not None and url.startswith(_WEB):
-                    found[url] = None
-        return list(found)
+        found = dict.fromkeys([self.resolve(head) for head in heads(hrefs) if head])
+        return [url for url in found if url is not None and url.startswith(_WEB)]
 
     def _resolve(self, href: str) -> str | None:
         if _PATH.fullmatch(href):
@@ -324,6 +377,15 @@ class Resolver:
         if start == 0 or href[start : start + 1] in ("/", "?") or not _PATH.fullmatch(href, start):
             return None
         return directory + href[start:]
+
+
+def heads(hrefs: Iterable[str]) -> dict[str, None]:
+    """*hrefs* without fragments, each once."""
+    hrefs = list(hrefs)
+    found = dict.fromkeys([href.partition("#")[0] for href in hrefs])
+    if any(head[-1:] <= " " for head in found if head):
+        return dict.fromkeys(map(cut_fragment, hrefs))  # the exact way: white space counts
+    return found
 
 
 def directory(href: str) -> str:

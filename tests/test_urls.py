@@ -275,7 +275,17 @@ def test_web_links_agree_with_resolving_one_by_one(base: str, given: list[str]) 
 
 @given(st.sampled_from(["a", "b?x", "b", ""]), hrefs)
 def test_pages_of_one_directory_may_share_what_is_known(page: str, href: str) -> None:
-    known: dict[str, str | None] = {}
+    known = urls.Known()
     urls.Resolver("http://h/d/first?y", known).resolve(href)
     base = f"http://h/d/{page}"
     assert urls.Resolver(base, known).resolve(href) == urls.Resolver(base).resolve(href)
+
+
+# Forms
+
+
+def test_pairs_are_encoded_as_the_standard_serialises_them() -> None:
+    pairs: list[tuple[str | bytes, str | bytes]] = [("a b", "*-._~é&="), (b"\xff", "")]
+    assert urls.urlencoded(pairs) == "a+b=*-._%7E%C3%A9%26%3D&%FF="
+    assert urls.urlencoded([("a", "€中")], "windows-1252") == "a=%80%26%2320013%3B"
+    assert urls.urlencoded([]) == ""
