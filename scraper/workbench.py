@@ -8,7 +8,9 @@ the spider's `setup()` are those of `scrape run`. There is no ledger, no output 
 from __future__ import annotations
 
 import asyncio
+import difflib
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from scraper import project as projects
+from scraper import robots, urls
 from scraper.admission import DEFAULT_CALLBACK
 from scraper.api import loop_factory
 from scraper.build import build
 from scraper.callbacks import Callbacks, drain
 from scraper.config import Config
 from scraper.engine import Engine
-from scraper.errors import CrawlFailed, ItemInvalid, SpiderError
+from scraper.errors import CrawlFailed, FetchError, ItemInvalid, SpiderError
 from scraper.http import Request, Response
 from scraper.job import started_now
 from scraper.lifecycle import Crawl, Identity
@@ -51,12 +54,14 @@ class Hop:
     """One exchange of a fetch: a redirect, the page itself, or a robots.txt on the way.
 
     `elapsed`: seconds from sending to the body's end. `wire`: bytes of the body as it travelled.
+    `robots`: it was asked for the sake of its rules.
     """
 
     url: str
     status: int
     elapsed: float
     wire: int
+    robots: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +104,15 @@ class Workbench:
         self._crawl = Crawl(self._parts, Identity(started_now(), root))
         self._running: asyncio.Task[CrawlResult] | None = None
         self._callbacks = Callbacks(spider)
+        self._waiting: dict[str, asyncio.Future[FetchError]] = {}
 
     async def __aenter__(self) -> Self:
         self._ready = asyncio.Event()
         self._running = asyncio.create_task(self._crawl.run())
         try:
             await self._beside(self._ready.wait())
+            for url in self.spider.start_urls:
+                self.engine.scheduler.admission.scope.start(url)
         except BaseException:
             await self.aclose()
             raise
@@ -127,17 +135,36 @@ class Workbench:
         """What the spider's `start` is here: it comes after `setup`, and yields nothing."""
         self._ready.set()
         await asyncio.Event().wait()
-        for request in ():
+        nothing: tuple[Request, ...] = ()
+        for request in nothing:
             yield request
 
     async def _watch(self, request: Request, call_next: Fetch) -> Response:
-        """The innermost middleware: notes every exchange."""
+        """The innermost middleware: notes every exchange, and when a robots.txt is not to be had.
+
+        A crawl asks for it again and again, and does something else meanwhile. A person waits.
+        """
         downloader: Any = self._parts.downloader
         before = downloader.bytes_received
-        response = await call_next(request)
+        key = urls.host_key(request.url)
+        is_robots = self.engine.scheduler.gate.host(key).origin.fetching
+        try:
+            response = await call_next(request)
+        except FetchError as error:
+            if is_robots:
+                self._without_robots(key, error)
+            raise
         wire = downloader.bytes_received - before
-        self.hops.append(Hop(request.url, response.status, response.elapsed, wire))
+        self.hops.append(Hop(request.url, response.status, response.elapsed, wire, is_robots))
+        if is_robots and isinstance(robots.verdict(response.status, token=""), robots.Unavailable):
+            detail = f"the server answered {response.status} to {key}/robots.txt"
+            self._without_robots(key, FetchError("robots_unavailable", request.url, detail))
         return response
+
+    def _without_robots(self, key: str, error: FetchError) -> None:
+        waiting = self._waiting.get(key)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(error)
 
     async def _beside(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of *work*, unless the crawl ends before."""
@@ -164,27 +191,50 @@ class Workbench:
 
     # ── fetching ─────────────────────────────────────────────────────────────────────────
 
-    async def fetch(self, request: Request | str) -> Response:
-        """The page, whatever its status. Redirects are followed wherever they lead.
+    async def fetch(self, request: Request | str, *, start: bool = True) -> Response:
+        """The page, whatever its status. Nothing is retried.
 
-        What is fetched here counts as a start request, so it is in scope. Nothing is retried.
-        Raises `FetchError`.
+        *start*: it counts as a start request, so that it is in scope, and its redirects are
+        followed wherever they lead; otherwise they must stay in scope. Raises `FetchError`.
         """
         self.hops.clear()
-        return await self._beside(
-            self._fetch(Request(request) if isinstance(request, str) else request)
-        )
+        if isinstance(request, str):
+            request = Request(request)
+        return await self._beside(self._fetch(request, start))
 
-    async def _fetch(self, request: Request) -> Response:
-        engine = self.engine
-        scope = engine.scheduler.admission.scope
-        scope.start(request.url)
+    async def _fetch(self, request: Request, start: bool) -> Response:
+        scope = self.engine.scheduler.admission.scope
+        if start:
+            scope.start(request.url)
         while True:
-            response, target = await engine.exchanges.step(request)
+            response, target = await self._step(request)
             if target is None:
                 return response
-            scope.redirected(request.url, target.url)
+            if start:
+                scope.redirected(request.url, target.url)
+            elif not scope.admits(target.url):
+                raise FetchError("out_of_scope", urls.redact(target.url))
             request = target
+
+    async def _step(self, request: Request) -> tuple[Response, Request | None]:
+        """One exchange, given up at once where its robots.txt cannot be had."""
+        key = urls.host_key(request.url)
+        waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
+        step = asyncio.ensure_future(self.engine.exchanges.step(request))
+        try:
+            await asyncio.wait({step, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not step.done():
+                raise waiting.result()
+            return step.result()
+        finally:
+            if not step.done():
+                step.cancel()
+                await asyncio.wait([step])
+
+    def delivers(self, response: Response) -> bool:
+        """Whether a crawl would hand *response* to a callback: 2xx, or an accepted status."""
+        accepts = self.engine.exchanges.accepts(response.request, response.status)
+        return accepts or 200 <= response.status < 300
 
     # ── parsing ──────────────────────────────────────────────────────────────────────────
 
@@ -192,25 +242,43 @@ class Workbench:
         self,
         response: Response,
         callback: str | None = None,
+        *,
         kwargs: Mapping[str, Any] | None = None,
+        depth: int = 0,
+        seen: set[int] | None = None,
     ) -> Parsed:
-        """Run a callback on *response*: what it gives, and what would become of it.
+        """Run a callback on *response*: what it gives, and what a crawl would do with it.
 
+        *callback*: its name; else the request's, else `parse`. *depth*: links that led here.
+        *seen*: identities of requests made before, to tell duplicates; those found are added.
         Raises what the callback raises.
         """
         name = callback or response.request.callback or DEFAULT_CALLBACK
-        return await self._beside(self._parse(response, name, kwargs or response.request.kwargs))
+        if name not in self._callbacks:
+            raise SpiderError(
+                f"spider {self.spider.name} has no method {name!r}{self._nearest(name)}"
+            )
+        given = response.request.kwargs if kwargs is None else kwargs
+        seen = set() if seen is None else seen
+        seen.add(self.engine.scheduler.admission.identity(response.request))
+        return await self._beside(self._parse(response, name, given, depth + 1, seen))
 
-    async def _parse(self, response: Response, name: str, kwargs: Mapping[str, Any]) -> Parsed:
+    def _nearest(self, name: str) -> str:
+        methods = [n for n in dir(type(self.spider)) if n not in dir(Spider)]
+        close = difflib.get_close_matches(name, methods, n=1)
+        return f"; did you mean {close[0]}?" if close else ""
+
+    async def _parse(
+        self, response: Response, name: str, kwargs: Mapping[str, Any], depth: int, seen: set[int]
+    ) -> Parsed:
         parsed = Parsed(name)
         page = StagedPage(
             response.request, response, spider=self.spider.name, limits=self._parts.page_limits
         )
-        seen = {self.engine.scheduler.admission.identity(response.request)}
 
         async def take(given: Any) -> None:
             if isinstance(given, Request):
-                parsed.links.append(self._link(given, seen))
+                parsed.links.append(self._link(given, depth, seen))
             elif isinstance(given, list | tuple):
                 for each in given:
                     await take(each)
@@ -237,19 +305,26 @@ class Workbench:
             page.release()
         return parsed
 
-    def _link(self, request: Request, seen: set[int], depth: int = 1) -> Link:
-        """*request*, as a crawl would judge it."""
+    def _link(self, request: Request, depth: int, seen: set[int]) -> Link:
+        """*request*, as a crawl would judge it. Raises for what a crawl would not take."""
         for name in (request.callback, request.options.errback):
             if name is not None and name not in self._callbacks:
-                raise SpiderError(f"{request!r}: the spider has no method {name!r}")
+                raise SpiderError(
+                    f"{request!r}: the spider has no method {name!r}{self._nearest(name)}"
+                )
         request.dump()  # raises for what is not JSON
-        admission = self.engine.scheduler.admission
-        refused = gate(request.url, depth, admission.scope, self.config.crawl)
+        scheduler = self.engine.scheduler
+        refused = gate(request.url, depth, scheduler.admission.scope, self.config.crawl)
         if refused is None and request.unique:
-            identity = admission.identity(request)
+            identity = scheduler.admission.identity(request)
             if identity in seen:
                 refused = "duplicate"
             seen.add(identity)
+        if refused is None:
+            origin = scheduler.gate.host(urls.host_key(request.url)).origin
+            known = not origin.needs_fetch(time.monotonic())
+            if known and not origin.allowed(request.url):
+                refused = "robots_denied"
         return Link(request, refused)
 
 
@@ -309,15 +384,6 @@ class WorkbenchThread:
     def fetch(self, request: Request | str) -> Response:
         """See `Workbench.fetch`."""
         return self.call(self.bench.fetch(request))
-
-    def parse(
-        self,
-        response: Response,
-        callback: str | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Parsed:
-        """See `Workbench.parse`."""
-        return self.call(self.bench.parse(response, callback, kwargs))
 
 
 class Visitor(Spider):
