@@ -341,7 +341,11 @@ class Resolver:
 
     def is_shared(self, href: str) -> bool:
         """Whether *href* means the same on every page of the directory."""
-        return bool(self._origin and href and href[0] > " " and href[0] != "?")
+        if not self._origin or not href or href[0] <= " " or href[0] == "?":
+            return False
+        scheme, colon, rest = href.partition(":")
+        # "http:" and "http:?x" are relative on an http page: to the page, not to its directory.
+        return not colon or scheme[:1] not in ("h", "H") or rest[:1] in ("/", "\\")
 
     def web_links(self, hrefs: Iterable[str]) -> list[str]:
         """The http(s) URLs among *hrefs*, each once, in order; `#…` (this page) is left out."""
