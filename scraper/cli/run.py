@@ -30,7 +30,7 @@ from scraper.errors import UsageError
 from scraper.report import CrawlResult
 from scraper.session import Session
 
-__all__ = ["run", "run_spider"]
+__all__ = ["run", "run_spider", "spider_arguments"]
 
 THIRD_SIGNAL = 2
 """After this many signals the next one ends the process where it stands."""
@@ -102,7 +102,7 @@ def run_spider(
     observers = progress_for(quiet=quiet)
     with open_prepared(
         prepared,
-        args=_pairs(arguments),
+        args=spider_arguments(arguments),
         output=output,
         job=job,
         fresh=fresh,
@@ -123,7 +123,8 @@ def run_spider(
     return 128 + signalled if signalled and result.ended == "stopped" else result.exit_code
 
 
-def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+def spider_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """What `-a name=value` options say. Raises `UsageError`."""
     pairs: dict[str, str] = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
