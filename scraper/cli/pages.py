@@ -1,0 +1,164 @@
+"""What the commands for single pages share: fetch, shell and parse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import mimetypes
+import sys
+import traceback
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from scraper import logs, urls
+from scraper.api import loop_factory
+from scraper.config import Config
+from scraper.engine import LIBRARIES, PACKAGE
+from scraper.errors import FetchError, ScraperError, UsageError
+from scraper.errors import reason as reason_of
+from scraper.http import Response
+
+__all__ = [
+    "ArgumentsOption",
+    "SpiderOption",
+    "json_object",
+    "local_page",
+    "page_url",
+    "reworded",
+    "run_async",
+    "safe_text",
+    "speak",
+    "user_traceback",
+]
+
+T = TypeVar("T")
+
+SpiderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPIDER", help="With its settings, middleware and setup(): a name, or FILE.py."
+    ),
+]
+ArgumentsOption = Annotated[
+    list[str] | None,
+    typer.Option("--argument", "-a", metavar="NAME=VALUE", help="An argument of the spider."),
+]
+
+
+def page_url(text: str) -> str:
+    """*text*, if it is an http(s) URL. Raises `UsageError` with a guess at what was meant."""
+    href = urls.parse(text)
+    if href is not None and urls.is_web(href):
+        return text
+    guess = urls.parse(f"https://{text}") if "://" not in text else None
+    way = f"Did you mean {guess}?" if guess and ("." in text or ":" in text) else ""
+    raise UsageError(f"{urls.redact(text)} is not an http or https URL", hint=way)
+
+
+def local_page(text: str, url: str | None = None) -> Response | None:
+    """The saved page that *text* names, by path or as a file: URL; None for a web address.
+
+    *url*: where it came from, for links to be relative to. Raises `UsageError`.
+    """
+    path = _path(text)
+    if path is None:
+        return None
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    kind = mimetypes.guess_type(path.name)[0]
+    headers = {"Content-Type": kind} if kind else {}
+    return Response(url or path.resolve().as_uri(), 200, headers, body)
+
+
+def _path(text: str) -> Path | None:
+    if text[:5].lower() == "file:":
+        return Path(unquote(urlsplit(text).path))
+    if text.startswith(("./", "../", "/", "~/")):
+        return Path(text).expanduser()
+    if "://" in text or not Path(text).is_file():
+        return None
+    return Path(text)
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any]:
+    """The JSON object that an option holds. Raises `UsageError`."""
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{option}: give an object, as '{{\"page\": 2}}'")
+    return value
+
+
+def speak(config: Config, *, quiet: bool, debug: bool) -> None:
+    """Set up the log: to stderr alone, and of the crawl itself only errors."""
+    logs.configure(config.log.model_copy(update={"file": None}), Path(), quiet=quiet, debug=debug)
+    if not debug:
+        logging.getLogger("scraper.crawl").setLevel("ERROR")
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; Ctrl-C raises `KeyboardInterrupt` after everything is closed."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(work)
+
+
+def reworded(error: Exception, url: str) -> ScraperError:
+    """*error* of a fetch of *url*, in a sentence and with the way out."""
+    if not isinstance(error, FetchError):
+        if isinstance(error, ScraperError):
+            return error
+        said = " ".join(str(error).split())
+        return ScraperError(
+            f"{urls.redact(url)}: {type(error).__name__}: {said}{_place(error)}",
+            hint="Raised by a middleware; --debug shows the traceback.",
+        )
+    row = reason_of(error.reason)
+    detail = "" if error.detail in ("", url) else f": {error.detail}"
+    where = urls.redact(error.url or url)
+    hint = row.way_out
+    if error.reason == "robots_denied":
+        hint = "If you may fetch it all the same: -s politeness.robots=false"
+    elif error.reason == "robots_unavailable":
+        hint = "Try again later. If it is your site: -s politeness.robots=false"
+    return ScraperError(f"{where}: {row.meaning} ({error.reason}{detail})", hint=hint)
+
+
+def _place(error: BaseException) -> str:
+    own = user_frames(error)
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+
+
+def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames of *error* that lie in the user's own code, outermost first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
+
+
+def user_traceback(error: BaseException) -> str:
+    """*error* as Python shows it, without the framework's frames and the libraries'."""
+    lines = traceback.format_list(user_frames(error))
+    lines += traceback.format_exception_only(error)
+    return safe_text("".join(lines)).rstrip("\n")
+
+
+def safe_text(text: str) -> str:
+    """*text* with everything escaped that a terminal would obey, but line ends and tabs."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def write_bytes(body: bytes) -> None:
+    """*body* as it is, on stdout."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(body)
+    sys.stdout.buffer.flush()
