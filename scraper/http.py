@@ -17,7 +17,16 @@ from scraper import encoding as encodings
 from scraper import guard, items, urls
 from scraper.errors import ExtractionError, UsageError
 from scraper.items import M
-from scraper.links import Filter, Memo, base_url, find_links
+from scraper.links import (
+    OPTIONS,
+    Filter,
+    LinkQuery,
+    Memo,
+    Names,
+    base_url,
+    canonical_url,
+    forbids_following,
+)
 from scraper.request import (
     ANY_STATUS,
     DEFAULTS,
@@ -172,15 +181,68 @@ class Response:
         """*url* made absolute, as a browser would; what cannot be is returned as it is."""
         return urls.parse(url, self.base_url) or url
 
-    def links(
-        self, css: str | None = None, *, allow: Filter = None, deny: Filter = None
-    ) -> list[str]:
-        """The page's links: absolute http(s) URLs, each once, without fragments.
+    @cached_property
+    def canonical(self) -> str | None:
+        """The address that the page calls its own, absolute, without fragment; None for none.
 
-        *css*: only these elements (or the links inside them). *allow*, *deny*: regular expressions
-        searched in the URL.
+        Its first `<link rel=canonical>` with an http(s) URL, else that of its `Link` header.
         """
-        return find_links(self.document, self._resolver, css, allow=allow, deny=deny)
+        document = self.document if self.is_html else None
+        return canonical_url(document, self.base_url, self.url, self.headers.getall("Link"))
+
+    def links(
+        self,
+        css: str | None = None,
+        *,
+        xpath: str | None = None,
+        allow: Filter = None,
+        deny: Filter = None,
+        domains: Names = None,
+        deny_domains: Names = None,
+        extensions: Names = None,
+        attrs: Names = None,
+        text: Filter = None,
+        nofollow: bool | None = None,
+    ) -> list[str]:
+        """The page's links: absolute http(s) URLs, each once, without fragments, in order.
+
+        *css* or *xpath*: only these elements (or the links inside them), or the addresses that
+        `::attr(…)` takes. *allow*, *deny*: regular expressions searched in the URL, or globs: what
+        begins with `*`, and `glob("/books/*")`. *domains*, *deny_domains*: hosts, with all below
+        them. *text*: regular expressions searched in the link's text. *attrs*: attributes that
+        hold addresses, such as `("href", "data-url")`.
+
+        *extensions*: endings to skip. By default those of files (`FILE_ENDINGS`) are skipped where
+        links are swept up, from the whole page or inside an element that was picked; a link that
+        was picked itself, or stands in another attribute than href, is kept. `()` skips nothing.
+
+        *nofollow*: True obeys `rel=nofollow` (`ugc`, `sponsored`), `<meta name=robots>` and
+        `X-Robots-Tag`; the default is the setting `politeness.nofollow`.
+        """
+        query = LinkQuery(
+            css,
+            xpath=xpath,
+            allow=allow,
+            deny=deny,
+            domains=domains,
+            deny_domains=deny_domains,
+            extensions=extensions,
+            attrs=attrs,
+            text=text,
+        )
+        return self.find_links(query, nofollow=nofollow)
+
+    def find_links(self, query: LinkQuery, *, nofollow: bool | None = None) -> list[str]:
+        """`links` with options that were compiled before, as a `Rule` has them."""
+        if nofollow is None:
+            nofollow = self.memo is not None and self.memo.nofollow
+        if nofollow and self._forbids_following:
+            return []
+        return query.find(self.document, self._resolver, follow=not nofollow)
+
+    @cached_property
+    def _forbids_following(self) -> bool:
+        return forbids_following(self.document, self.headers.getall("X-Robots-Tag"))
 
     def follow(
         self, url: str | Selector | SelectorList, callback: Callback = None, **options: Any
@@ -233,13 +295,20 @@ class Response:
         callback: Callback = None,
         *,
         css: str | None = None,
-        allow: Filter = None,
-        deny: Filter = None,
         **options: Any,
     ) -> list[Request]:
-        """`follow` for each of *urls*; without them, for `links(css, allow=…, deny=…)`."""
+        """`follow` for each of *urls*; without them, for `links(css, …)`.
+
+        *options* are those of `links` (`allow=…`, `text=…`) and of `Request`.
+        """
+        wanted = {name: options.pop(name) for name in OPTIONS & options.keys()}
         if urls is None:
-            urls = self.links(css, allow=allow, deny=deny)
+            urls = self.links(css, **wanted)
+        elif wanted or css is not None:
+            raise UsageError(
+                "follow_all takes URLs, or options of links to find them by, not both",
+                hint="response.follow_all(css='a.next', allow=…), or follow_all(urls).",
+            )
         elif isinstance(urls, str):
             raise UsageError(
                 f"follow_all({urls!r}): a string is one URL, not many",

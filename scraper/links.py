@@ -8,20 +8,250 @@ for the whole crawl.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from selectolax.lexbor import LexborNode
 
 from scraper import urls
-from scraper.select import Document, attribute, compile_css, compile_re, find
+from scraper.errors import UsageError
+from scraper.linkfilters import (
+    Filter,
+    Names,
+    attribute_names,
+    endings,
+    has_ending,
+    hosts,
+    leads_to,
+    texts,
+    url_patterns,
+)
+from scraper.select import Document, Root, attribute, collapse, compile_css, select, take
 
-__all__ = ["Filter", "Memo", "base_url", "find_links"]
+__all__ = [
+    "OPTIONS",
+    "Filter",
+    "LinkQuery",
+    "Memo",
+    "Names",
+    "base_url",
+    "canonical_url",
+    "forbids_following",
+]
 
-Filter = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
-"""Regular expressions searched in the absolute URL."""
+OPTIONS = frozenset({
+    "xpath", "allow", "deny", "domains", "deny_domains", "extensions", "attrs", "text", "nofollow",
+})  # fmt: skip
+"""The keywords of `Response.links`, apart from css."""
+
+# Looking ----------------------------------------------------------------------------------------
 
 _ANCHORS = "a[href],area[href]"
+
+
+class _Link(NamedTuple):
+    """A link as it stands in the page. `swept`: found on the way, not picked by the user."""
+
+    href: str
+    element: LexborNode | None
+    swept: bool
+
+
+class LinkQuery:
+    """Which links of a page are wanted: the options of `Response.links`, checked and compiled.
+
+    *css*, *xpath*: elements; one that holds an address (`href` or `src`) is a link itself, any
+    other stands for the `<a>` and `<area>` inside it; strings (`::attr(…)`, `@href`) are addresses.
+    *attrs*: the attributes that hold addresses, of whatever element, in place of these.
+
+    *allow*: at least one must be found in the absolute URL; *deny*: none may. A pattern is a
+    regular expression, searched; one that begins with `*` is a glob, and so is `glob("…")`.
+    *domains*, *deny_domains*: hosts that links lead to, their subdomains included, with or without
+    a port. *text*: regular expressions, one of which must be found in the text of the link.
+    *extensions*: endings to skip. By default, `FILE_ENDINGS` are skipped where links are swept up
+    (the whole page's, or those inside a picked element), while what was picked itself, or stands
+    in another attribute than href, is kept whatever it ends in. `()` skips nothing.
+
+    Raises `UsageError` for what cannot be meant.
+    """
+
+    __slots__ = (
+        "_allow",
+        "_attrs",
+        "_css",
+        "_deny",
+        "_deny_domains",
+        "_domains",
+        "_extensions",
+        "_simple",
+        "_text",
+        "_xpath",
+    )
+
+    def __init__(
+        self,
+        css: str | None = None,
+        *,
+        xpath: str | None = None,
+        allow: Filter = None,
+        deny: Filter = None,
+        domains: Names = None,
+        deny_domains: Names = None,
+        extensions: Names = None,
+        attrs: Names = None,
+        text: Filter = None,
+    ) -> None:
+        if css is not None and xpath is not None:
+            raise UsageError("links take css or xpath, not both")
+        self._css = None if css is None else compile_css(css)
+        self._xpath = xpath
+        self._allow = url_patterns(allow)
+        self._deny = url_patterns(deny)
+        self._domains = hosts("domains", domains)
+        self._deny_domains = hosts("deny_domains", deny_domains)
+        self._extensions = endings(extensions)
+        self._attrs = attribute_names(attrs)
+        self._text = texts(text)
+        self._simple = css is xpath is attrs is text is None
+
+    def find(
+        self, document: Document, resolver: urls.Resolver, *, follow: bool = True
+    ) -> list[str]:
+        """The links: absolute http(s) URLs, without fragments, each once, in document order.
+
+        *follow*: False leaves out those whose `rel` asks not to be followed.
+        """
+        if self._simple and follow:
+            hrefs = filter(None, [node.attrs["href"] for node in document.parser.css(_ANCHORS)])
+            if self._extensions is None:
+                return self._filtered(page_links(resolver, hrefs))
+            return self._filtered(resolver.web_links(hrefs))
+        found = [link for link in self._links(document) if link.href]
+        if not follow:
+            found = [link for link in found if not _no_follow(link.element)]
+        if self._text is not None:
+            found = [link for link in found if self._says(link.element)]
+        links = resolver.web_links([link.href for link in found])
+        if self._extensions is None:
+            links = _without_swept_files(links, found, resolver)
+        return self._filtered(links)
+
+    def _filtered(self, links: list[str]) -> list[str]:
+        if self._allow is not None:
+            links = [link for link in links if any(p.search(link) for p in self._allow)]
+        if self._deny:
+            links = [link for link in links if not any(p.search(link) for p in self._deny)]
+        if self._domains is not None:
+            links = [link for link in links if leads_to(link, self._domains)]
+        if self._deny_domains:
+            links = [link for link in links if not leads_to(link, self._deny_domains)]
+        if self._extensions:
+            links = [link for link in links if not has_ending(link, self._extensions)]
+        return links
+
+    # The thorough way: every link with its element
+
+    def _links(self, document: Document) -> Iterator[_Link]:
+        if self._css is None and self._xpath is None:
+            yield from self._below(document.parser)
+            return
+        for element, address in self._picked(document):
+            if address is not None:
+                yield _Link(address, element, swept=False)
+            elif element is not None:
+                own = list(self._addresses(element))
+                if own:
+                    yield from (_Link(address, element, swept=False) for _, address in own)
+                else:
+                    yield from self._below(element)
+
+    def _picked(self, document: Document) -> Iterator[tuple[LexborNode | None, str | None]]:
+        """What css or xpath picks: elements, or the strings taken of them."""
+        queries = self._css or ()
+        together = select(document.parser, ",".join(query.css for query in queries))
+        if len(queries) == 1 and queries[0].take is None:
+            yield from ((element, None) for element in together)
+            return
+        matched = [{e.mem_id for e in select(document.parser, q.css)} for q in queries]
+        for element in together:
+            for query, elements in zip(queries, matched, strict=True):
+                if element.mem_id not in elements:
+                    continue
+                if query.take is None:
+                    yield element, None
+                else:
+                    yield from ((element, value) for value in take((element,), query))
+
+    def _addresses(self, element: LexborNode) -> Iterator[tuple[str, str]]:
+        """The attributes of *element* that hold addresses, by name."""
+        attributes = element.attrs
+        if self._attrs is None:
+            name = "href" if "href" in attributes else "src"
+            if name in attributes:
+                yield name, attributes[name] or ""
+            return
+        for name in self._attrs:
+            if name in attributes:
+                yield name, attributes[name] or ""
+
+    def _below(self, root: Root) -> Iterator[_Link]:
+        """The links of a page, or inside an element that is none itself."""
+        for element in select(root, _holders(self._attrs)):
+            for name, address in self._addresses(element):
+                yield _Link(address, element, swept=name == "href")
+
+    def _says(self, element: LexborNode | None) -> bool:
+        text = "" if element is None else collapse(element.text())
+        return any(pattern.search(text) for pattern in self._text or ())
+
+
+@lru_cache(maxsize=64)
+def _holders(attrs: tuple[str, ...] | None) -> str:
+    """The selector of the elements that hold an address."""
+    if attrs is None:
+        return _ANCHORS
+    return ",".join(_ANCHORS if name == "href" else f"[{name}]" for name in attrs)
+
+
+def page_links(resolver: urls.Resolver, hrefs: Iterable[str]) -> list[str]:
+    """As `Resolver.web_links`, without files: the way of nearly every page of a crawl."""
+    pages, heads = resolver.known.pages, urls.heads(hrefs)
+    try:  # most pages link to what others linked to before
+        found = dict.fromkeys(map(pages.__getitem__, heads))
+    except KeyError:
+        found = dict.fromkeys([
+            pages[head] if head in pages else _page(head, resolver) for head in heads
+        ])
+    found.pop(None, None)
+    return [*found]  # type: ignore[list-item]  # None is out
+
+
+def _page(href: str, resolver: urls.Resolver) -> str | None:
+    url = resolver.resolve(href)
+    if url is not None and (not urls.is_web(url) or has_ending(url)):
+        url = None
+    if resolver.is_shared(href):
+        resolver.known.pages[href] = url
+    return url
+
+
+def _without_swept_files(
+    links: list[str], found: list[_Link], resolver: urls.Resolver
+) -> list[str]:
+    """*links* without the files that were only swept up, never picked."""
+    if not any(link.swept for link in found):
+        return links
+    picked = set(resolver.web_links([link.href for link in found if not link.swept]))
+    return [link for link in links if link in picked or not has_ending(link)]
+
+
+def _no_follow(element: LexborNode | None) -> bool:
+    rel = None if element is None else attribute(element, "rel")
+    return rel is not None and not NOT_TO_FOLLOW.isdisjoint(rel.lower().split())
+
+
+# What the page says -----------------------------------------------------------------------------
 
 
 def base_url(document: Document, url: str) -> str:
@@ -33,67 +263,78 @@ def base_url(document: Document, url: str) -> str:
     return href if href is not None and urls.is_web(href) else url
 
 
-def find_links(
-    document: Document,
-    resolver: urls.Resolver,
-    css: str | None = None,
-    *,
-    allow: Filter = None,
-    deny: Filter = None,
-) -> list[str]:
-    """The page's links: absolute http(s) hrefs, without fragments, each once, in document order.
+NOT_TO_FOLLOW = frozenset({"nofollow", "sponsored", "ugc"})
+"""Words of `rel` by which a page disclaims a link."""
 
-    *css*: only these elements; one with `href` or `src` is a link itself, any other stands for the
-    links inside it. *allow*: at least one must be found in the URL; *deny*: none may.
+
+def canonical_url(
+    document: Document | None, base: str, url: str, fields: Iterable[str]
+) -> str | None:
+    """The address that the page of *url* calls its own, without fragment; None when it has none.
+
+    The first `<link rel=canonical>` that is an http(s) URL, relative to *base*, or else one of the
+    `Link` header *fields* (RFC 6596, RFC 8288), relative to *url*.
     """
-    if css is None:
-        hrefs: list[str | None] = [n.attrs["href"] for n in document.parser.css(_ANCHORS)]
-    else:
-        hrefs = _chosen(document, css)
-    links = resolver.web_links(filter(None, hrefs))
-    if allow is not None:
-        allowed = _patterns(allow)
-        links = [link for link in links if any(p.search(link) for p in allowed)]
-    if deny is not None:
-        denied = _patterns(deny)
-        links = [link for link in links if not any(p.search(link) for p in denied)]
-    return links
+    hrefs = [(href, url) for href in _canonical_fields(fields)]
+    if document is not None:
+        found = document.parser.css('link[rel~="canonical" i][href]')
+        hrefs[:0] = [(node.attrs["href"] or "", base) for node in found]
+    for href, relative_to in hrefs:
+        parsed = urls.parse(href, relative_to) if href.strip() else None
+        if parsed is not None and urls.is_web(parsed):
+            return urls.without_fragment(parsed)
+    return None
 
 
-def _chosen(document: Document, css: str) -> list[str | None]:
-    hrefs: list[str | None] = []
-    for match in find(document.parser, compile_css(css)):
-        if isinstance(match, str):
-            hrefs.append(match)
-        elif (own := link_of(match)) is not None:
-            hrefs.append(own)
-        else:
-            hrefs += (node.attrs["href"] for node in match.css(_ANCHORS))
-    return hrefs
+_FIELD = re.compile(r'<([^<>]*+)>((?:[^,"<]|"(?:[^"\\]|\\.)*+"?)*+)', re.DOTALL)
+_PARAMETER = re.compile(r';\s*+([\w*-]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^\s;,]*+)', re.DOTALL)
 
 
-def link_of(node: LexborNode) -> str | None:
-    """Where *node* itself points to; None when it has neither `href` nor `src`."""
-    href = attribute(node, "href")
-    return attribute(node, "src") if href is None else href
+def _canonical_fields(fields: Iterable[str]) -> Iterator[str]:
+    for field in fields:
+        for target, rest in _FIELD.findall(field):
+            parameters: dict[str, str] = {}
+            for name, value in _PARAMETER.findall(rest):
+                parameters.setdefault(name.lower(), value.strip('"').lower())
+            if "canonical" in parameters.get("rel", "").split() and "anchor" not in parameters:
+                yield target
 
 
-def _patterns(given: Filter) -> list[re.Pattern[str]]:
-    if given is None:
-        return []
-    if isinstance(given, (str, re.Pattern)):
-        return [compile_re(given)]
-    return [compile_re(pattern) for pattern in given]
+def forbids_following(document: Document, fields: Iterable[str]) -> bool:
+    """Whether the page asks all robots not to follow its links.
+
+    By `<meta name=robots content=nofollow>` (or `none`), or in the `X-Robots-Tag` header *fields*;
+    what names one robot (`otherbot: nofollow`) speaks to that one only.
+    """
+    metas = document.parser.css('meta[name="robots" i][content]')
+    contents = [*fields, *(node.attrs["content"] or "" for node in metas)]
+    return any(_asks_not_to_follow(content) for content in contents)
+
+
+def _asks_not_to_follow(content: str) -> bool:
+    for part in content.lower().split(","):
+        words = part.split(":")
+        if len(words) > 1 and words[0].strip() not in _WITH_VALUE:
+            return False  # a robot's name: the rest of the field is for that one
+        if words[0].strip() in ("nofollow", "none"):
+            return True
+    return False
+
+
+_WITH_VALUE = frozenset({
+    "unavailable_after", "max-snippet", "max-image-preview", "max-video-preview",
+})  # fmt: skip
 
 
 class Memo:
     """What one crawl remembers of its links, within bounds: some 130,000 hrefs, 50,000 requests.
 
     `known` is per directory, for the same relative href means the same on every page of one.
+    `nofollow`: whether links that ask not to be followed are left out, where nobody says.
     When a table is full its oldest entries, or all, are forgotten: that costs time, nothing else.
     """
 
-    __slots__ = ("_directories", "_requests")
+    __slots__ = ("_directories", "_requests", "nofollow")
 
     _requests: dict[tuple[str | None, str | None], dict[str, Any]]
 
@@ -101,7 +342,8 @@ class Memo:
     HREFS = 4096
     REQUESTS = 50_000
 
-    def __init__(self) -> None:
+    def __init__(self, *, nofollow: bool = False) -> None:
+        self.nofollow = nofollow
         self._directories: dict[str, urls.Known] = {}
         self._requests = {}
 

@@ -28,10 +28,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "plans",
         "types",
         "items",
+        "linkfilters",
         "links",
     ),
     (
         "multipart",
+        "options",
         "curl",
         "request",
         "forms",
