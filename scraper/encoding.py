@@ -180,8 +180,10 @@ def encode(text: str, name: str) -> bytes:
     UTF-16 and `replacement` are for reading only: what answers them is UTF-8 (Encoding Standard,
     "get an output encoding"). Lone surrogates become U+FFFD.
     """
+    if text.isascii():
+        return text.encode()
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if name in _ONLY_READ or text.isascii():
+    if name in _ONLY_READ:
         return text.encode()
     codec = _MULTIBYTE.get(name)
     if codec is None:

@@ -7,17 +7,37 @@ already seen, so whatever is not the URL or the callback lives in one shared `Op
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlencode
 
 from scraper import urls
 from scraper.errors import UsageError
+from scraper.options import (
+    ANY_STATUS,
+    DEFAULTS,
+    REPEATABLE,
+    Callback,
+    Form,
+    Options,
+    RequestOptions,
+    callback_name,
+    content_of,
+    default_header,
+    kept,
+    lower,
+    statuses,
+    stored,
+    without_credentials,
+    write_json,
+)
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Self, Unpack
+
+    from scraper.multipart import Files
+    from scraper.options import Changes
 
 __all__ = [
     "ANY_STATUS",
@@ -26,18 +46,9 @@ __all__ = [
     "Headers",
     "Options",
     "Request",
+    "RequestOptions",
     "callback_name",
 ]
-
-Callback = Callable[..., Any] | str | None
-"""A bound method of the spider, or its name. It is stored by name: a resume must find it."""
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-ANY_STATUS = "*"
-
-
-def _nothing() -> Mapping[str, Any]:
-    return NOTHING  # Python 3.11 takes a mapping proxy for a mutable default
 
 
 class Headers(Mapping[str, str]):
@@ -86,57 +97,28 @@ class Headers(Mapping[str, str]):
         return f"Headers({dict(self._raw)!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Everything about a request that is seldom said. See `Request` for the meanings."""
-
-    errback: str | None = None
-    method: str = "GET"
-    headers: Mapping[str, str] = field(default_factory=_nothing)
-    cookies: Mapping[str, str] = field(default_factory=_nothing)
-    body: bytes = b""
-    priority: int = 0
-    unique: bool = True
-    accept: frozenset[int | str] = frozenset()
-    repeatable: bool = True
-    session: str | None = None
-    proxy: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=_nothing)
-    kwargs: Mapping[str, Any] = field(default_factory=_nothing)
-    timeout: float | None = None
-    secret: frozenset[str] = frozenset()
-    trail: tuple[tuple[str, int], ...] = ()
-
-
-DEFAULTS = Options()
-_DEFAULT_VALUES = {f.name: getattr(DEFAULTS, f.name) for f in fields(Options)}
-
-
-def callback_name(callback: Callback) -> str | None:
-    """The stored form of a callback. Raises `UsageError` for what has no name to be found by."""
-    if callback is None or isinstance(callback, str):
-        return callback
-    name = getattr(callback, "__name__", "")
-    if not name.isidentifier() or not hasattr(callback, "__self__"):
-        raise UsageError(
-            f"{callback!r} cannot be a callback: callbacks are stored by method name",
-            hint="Write it as a method of the spider and pass self.that_method.",
-        )
-    return str(name)
-
-
 class Request:
     """What to fetch, and which method of the spider receives the page.
 
-    `url`: absolute; kept in WHATWG form. `callback`: a bound method or its name; None means
-    `parse` (and, through `Response.follow`, the callback that is running). `errback` gets a
-    `Failure` when the request finally fails. `json`/`form`/`body`: at most one; the first two
-    set the content type and make the method POST. `priority`: higher goes first within a host.
-    `unique=False` fetches even what was fetched before. `accept`: statuses besides 2xx that reach
-    the callback (`"*"`: all). `repeatable`: may be sent again after a crash (default: GET and
-    HEAD). `session`: name of a cookie jar. `meta`, `kwargs`: JSON values; kwargs go to the
-    callback. `timeout`: seconds for the whole exchange. `secret`: names of headers that must not
-    follow a redirect to another origin.
+    `url`: absolute; kept in WHATWG form, a `user:password@` in it becomes `Authorization`.
+    `callback`: a bound method or its name; None means `parse` (and, through `Response.follow`,
+    the callback that is running). `errback` gets a `Failure` when the request finally fails.
+
+    `body`, `json`, `form`, `files`: at most one, but `form` and `files` go together; all but
+    `body` set the content type and make the method POST. `files` makes the body
+    multipart/form-data: `{"photo": path}`, bytes, `("name.jpg", path or bytes)` or
+    `("name.jpg", bytes, "image/jpeg")`. Files are read here and now, and kept with the request;
+    16 MiB in all is the limit.
+
+    `priority`: higher goes first within a host. `unique=False` fetches even what was fetched
+    before. `accept`: statuses besides 2xx that reach the callback (`"*"`: all). `repeatable`: may
+    be sent again after a crash (default: GET and HEAD). `session`: the name of a cookie jar; jars
+    share nothing. `meta`, `kwargs`: JSON values; kwargs go to the callback. `timeout`: seconds
+    for the whole exchange. `secret`: names of headers that must not follow a redirect to another
+    origin (`Authorization` and `Cookie` never do).
+
+    Raises `UsageError` for bodies that exclude each other, files that cannot be read, and
+    callbacks without a name. A URL that is none makes a request that ends `url_invalid`.
     """
 
     __slots__ = ("_callback", "_fingerprint", "_options", "_url")
@@ -157,7 +139,8 @@ class Request:
         cookies: Mapping[str, str] | None = None,
         body: bytes | str | None = None,
         json: Any = None,
-        form: Mapping[str, Any] | Sequence[tuple[str, Any]] | None = None,
+        form: Form | None = None,
+        files: Files | None = None,
         priority: int = 0,
         unique: bool = True,
         accept: Collection[int | str] | Literal["*"] = (),
@@ -169,41 +152,36 @@ class Request:
         timeout: float | None = None,
         secret: Collection[str] = (),
     ) -> None:
-        if sum(x is not None for x in (body, json, form)) > 1:
-            raise UsageError("Request takes one of body, json and form, not several")
-        sent = dict(headers or {})
-        if json is not None:
-            body = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":"))
-            _default_header(sent, "Content-Type", "application/json")
-        elif form is not None:
-            pairs = form.items() if isinstance(form, Mapping) else form
-            body = urlencode(list(pairs), doseq=True, errors="replace")
-            _default_header(sent, "Content-Type", "application/x-www-form-urlencoded")
-        if isinstance(body, str):
-            body = urls.scalar(body).encode()
-        verb = (method or ("GET" if json is None and form is None else "POST")).upper()
-        clean, credentials = urls.without_credentials(url)
-        if credentials is not None:
-            sent["Authorization"] = credentials
-        self._url = urls.parse(clean) or clean  # what does not parse ends as url_invalid
+        verb = "GET" if method is None else method.upper()
+        sent = dict(headers) if headers else None
+        content = b""
+        if body is not None or json is not None or form is not None or files is not None:
+            content, implied = content_of(body, json, form, files)
+            if implied is not None:
+                sent = {} if sent is None else sent
+                default_header(sent, "Content-Type", implied)
+                verb = "POST" if method is None else verb
+        if "@" in url:
+            url, sent = without_credentials(url, sent)
+        self._url = urls.parse(url) or url  # what does not parse ends as url_invalid
         self._callback = callback_name(callback)
         self._fingerprint = None
-        self._options = Options(
-            errback=callback_name(errback),
-            method=verb,
-            headers=MappingProxyType(sent) if sent else NOTHING,
-            cookies=MappingProxyType(dict(cookies)) if cookies else NOTHING,
-            body=body or b"",
-            priority=priority,
-            unique=unique,
-            accept=frozenset([ANY_STATUS] if accept == ANY_STATUS else accept),
-            repeatable=verb in ("GET", "HEAD") if repeatable is None else repeatable,
-            session=session,
-            proxy=proxy,
-            meta=MappingProxyType(dict(meta)) if meta else NOTHING,
-            kwargs=MappingProxyType(dict(kwargs)) if kwargs else NOTHING,
-            timeout=timeout,
-            secret=frozenset(name.lower() for name in secret),
+        self._options = Options(  # by position: a fifth of the time that names take
+            None if errback is None else callback_name(errback),
+            verb,
+            kept(sent),
+            kept(cookies),
+            content,
+            priority,
+            unique,
+            statuses(accept),
+            verb in REPEATABLE if repeatable is None else repeatable,
+            session,
+            proxy,
+            kept(meta),
+            kept(kwargs),
+            timeout,
+            lower(secret),
         )
 
     @classmethod
@@ -216,7 +194,6 @@ class Request:
         request._fingerprint = None
         return request
 
-    # What is read often has a property of its own; the rest reads through to the options.
     @property
     def url(self) -> str:
         return self._url
@@ -229,7 +206,7 @@ class Request:
     def options(self) -> Options:
         return self._options
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # properties that read through to the options, made below
         errback: str | None
         method: str
         headers: Mapping[str, str]
@@ -246,12 +223,6 @@ class Request:
         timeout: float | None
         secret: frozenset[str]
         trail: tuple[tuple[str, int], ...]
-    else:
-
-        def __getattr__(self, name: str) -> Any:
-            if name in _DEFAULT_VALUES:
-                return getattr(self._options, name)
-            raise AttributeError(f"Request has no attribute {name!r}")
 
     @property
     def fingerprint(self) -> int:
@@ -266,12 +237,27 @@ class Request:
         """The URLs that redirected to this one, oldest first."""
         return tuple(url for url, _ in self._options.trail)
 
-    def replace(self, url: str | None = None, **changes: Any) -> Request:
-        """A copy with another URL, callback, or options (their stored names, see `Options`)."""
+    def replace(self, url: str | None = None, **changes: Unpack[Changes]) -> Request:
+        """A copy with other values: of the keywords of `Request`, with the same meanings.
+
+        A new `json`, `form` or `files` replaces the body and its content type, and turns GET into
+        POST; another `method` is repeatable by its own default. A new `url` starts a new trail of
+        redirects. *headers*, *meta* and the other mappings replace the old ones as a whole:
+        `request.replace(meta={**request.meta, "page": 2})` adds to them.
+        """
         callback = changes.pop("callback", self._callback)
-        options = replace(self._options, **changes) if changes else self._options
-        new = self._url if url is None else (urls.parse(url) or url)
-        return Request.of(new, callback_name(callback), options)
+        options = self._options
+        if url is None:
+            url = self._url
+        else:
+            changes.setdefault("trail", ())
+            if "@" in url:
+                headers = changes.get("headers", options.headers)
+                url, changes["headers"] = without_credentials(url, dict(headers or {}))
+            url = urls.parse(url) or url
+        if changes:
+            options = options._replace(**stored(changes, options))
+        return Request.of(url, callback_name(callback), options)
 
     def dump(self) -> bytes:
         """The stored form: JSON of what differs from the defaults. See `load`."""
@@ -279,14 +265,11 @@ class Request:
         if self._callback is not None:
             record["callback"] = self._callback
         if self._options is not DEFAULTS:
-            for name, default in _DEFAULT_VALUES.items():
-                value = getattr(self._options, name)
-                if value != default:
+            for name, value, default in zip(Options._fields, self._options, DEFAULTS, strict=True):
+                if value is not default and value != default:
                     record[name] = _storable(value)
         try:
-            return jsonlib.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(
-                "utf-8", "surrogatepass"
-            )
+            return write_json(record).encode("utf-8", "surrogatepass")
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"request for {self._url}: meta and kwargs must be JSON values ({error})",
@@ -302,7 +285,7 @@ class Request:
         url, callback = record.pop("url"), record.pop("callback", None)
         if not record:
             return cls.of(url, callback)
-        if unknown := record.keys() - _DEFAULT_VALUES.keys():
+        if unknown := record.keys() - set(Options._fields):
             raise ValueError(f"not a stored request: {sorted(unknown)}")
         if "body" in record:
             record["body"] = record["body"].encode("latin-1")
@@ -334,9 +317,8 @@ class Request:
         return hash((self._url, self._callback, self._options.method))
 
 
-def _default_header(headers: dict[str, str], name: str, value: str) -> None:
-    if not any(key.lower() == name.lower() for key in headers):
-        headers[name] = value
+for _name in Options._fields:
+    setattr(Request, _name, property(attrgetter(f"_options.{_name}")))
 
 
 def _storable(value: Any) -> Any:
