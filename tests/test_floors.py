@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "urls", "encoding", "mistakes", "tomlmap"),
     (
         "guard",
+        "queries",
         "select",
         "xpath",
         "structured",
@@ -44,7 +45,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "config",
         "layers",
     ),
-    ("robots", "hostrules", "politeness", "retry", "scope", "redirects", "sitemap", "feeds"),
+    (
+        "robots",
+        "hostrules",
+        "politeness",
+        "retry",
+        "scope",
+        "redirects",
+        "streams",
+        "sitemap",
+        "feeds",
+    ),
     ("download", "frontier", "pipelines", "clock", "logs"),
     (
         "spider",
