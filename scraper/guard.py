@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from scraper.errors import ExtractionError
 
-__all__ = ["require_html", "suspicion"]
+__all__ = ["is_xml", "require_html", "suspicion"]
 
 # What costs too much ---------------------------------------------------------------------------
 
@@ -154,3 +154,28 @@ def require_html(body: bytes, content_type: str, url: str) -> None:
         f"{url} is not HTML ({what})",
         hint="Use response.json(), response.text or response.body; response.is_html tells.",
     )
+
+
+# What is XML, and no page -----------------------------------------------------------------------
+
+_XML_TYPES = re.compile(
+    r"\s*(?:text|application|[\w.-]+)/(?:[\w.-]+\+)?xml\s*(?:;|$)", re.IGNORECASE
+)
+_BEFORE_ROOT = re.compile(
+    r"(?:[\s\ufeff]|<\?.*?\?>|<!--.*?-->|<!(?!DOCTYPE\s+html\b)[^>]*>)*+<([A-Za-z_][\w.:-]*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_XML_DECLARATION = re.compile(r"[\s\ufeff]*<\?xml\s", re.IGNORECASE)
+
+
+def is_xml(head: str, content_type: str) -> bool:
+    """Whether a body is XML of its own, and not a page, which XHTML is: by its beginning *head*.
+
+    It must be labelled as XML or begin with `<?xml`, and its root must not be `<html>`.
+    """
+    if not (_XML_TYPES.match(content_type) or _XML_DECLARATION.match(head)):
+        return False
+    if "xhtml" in content_type.lower():
+        return False
+    root = _BEFORE_ROOT.match(head)
+    return root is not None and root[1].lower() != "html"

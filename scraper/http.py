@@ -40,6 +40,7 @@ from scraper.select import Document, Selector, SelectorList
 
 if TYPE_CHECKING:
     from scraper.structured import Structured
+    from scraper.xpath import XmlDocument
 
 __all__ = ["ANY_STATUS", "Callback", "Failure", "Headers", "Options", "Request", "Response"]
 
@@ -136,6 +137,41 @@ class Response:
     def css(self, selector: str) -> SelectorList:
         """What matches a CSS selector; `::text` and `::attr(name)` take strings."""
         return self.document.css(selector)
+
+    def xpath(
+        self, query: str, /, namespaces: Mapping[str, str] | None = None, **variables: Any
+    ) -> SelectorList:
+        """What an XPath 1.0 finds; on XML (feeds, sitemaps) by the rules of XML.
+
+        *variables* stand in the query as `$name`. *namespaces*: prefix to URI, for XML; those that
+        the root declares are known. Raises `UsageError` for a query that is none, and when lxml
+        (the extra `xpath`) is not installed; `ExtractionError` as `document`, and `xml_entity`.
+        """
+        return self.selector.xpath(query, namespaces, **variables)
+
+    @property
+    def selector(self) -> Selector:
+        """The root that `xpath` starts from: the `document`, or that of XML, as XML.
+
+        `response.selector.remove_namespaces()` of an XML response makes `//entry` work on Atom.
+        """
+        return self._xml if self.is_xml else self.document
+
+    @cached_property
+    def is_xml(self) -> bool:
+        """Whether the body is XML and no page: `xpath` reads it as such.
+
+        `css`, `links` and `extract` read all markup by HTML's rules, which know nothing of CDATA
+        and make an empty element of `<link>`: use `xpath` for XML.
+        """
+        head = encodings.decode(self.body[:2048], self.encoding)
+        return guard.is_xml(head, self.headers.get("content-type", ""))
+
+    @cached_property
+    def _xml(self) -> XmlDocument:
+        from scraper.xpath import XmlDocument
+
+        return XmlDocument(self.text)
 
     def structured(self) -> Structured:
         """The JSON-LD and the embedded JSON of the page, parsed when asked for."""

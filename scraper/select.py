@@ -7,109 +7,50 @@ time or memory for. `Selector` is one node, or one string that `::text` or `::at
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
+from weakref import ref
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from scraper.errors import ExtractionError, UsageError
 from scraper.guard import suspicion
+from scraper.queries import Pattern, Query, collapse, compile_css, compile_re
 
-if TYPE_CHECKING:
-    from typing import Self
-
-__all__ = ["Document", "Query", "Selector", "SelectorList", "collapse", "compile_css"]
+__all__ = [
+    "Document",
+    "Pattern",
+    "Query",
+    "Selector",
+    "SelectorList",
+    "collapse",
+    "compile_css",
+    "compile_re",
+]
 
 T = TypeVar("T")
-Pattern = str | re.Pattern[str]
 Root = LexborHTMLParser | LexborNode
 
-# Queries ----------------------------------------------------------------------------------------
-
-
-class Query(NamedTuple):
-    """One part of a comma list: a plain CSS selector, and what to take of each match.
-
-    `take`: None the element, "text" its own text nodes, "texts" those of all below it as well,
-    "attr" the attribute `name`.
-    """
-
-    css: str
-    take: Literal["text", "texts", "attr"] | None = None
-    name: str = ""
-
-
-_PSEUDO = re.compile(r"::(?:(text)|attr\(\s*([^\s()]+)\s*\))\s*\Z")
-_PARTS = re.compile(r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[(\[]|[)\]]|,""", re.DOTALL)
-
-
-@lru_cache(maxsize=1024)
-def compile_css(selector: str) -> tuple[Query, ...]:
-    """The parts of *selector*. Raises `UsageError` when it is not one that lexbor understands.
-
-    Parts that take elements are kept in one query, so that their matches come in document order.
-    """
-    plain: list[str] = []
-    queries: list[Query] = []
-    for part in _split(selector):
-        pseudo = _PSEUDO.search(part)
-        if pseudo is None:
-            plain.append(part)
-        else:
-            queries.append(_pseudo_query(part[: pseudo.start()], pseudo[2]))
-    if plain or not queries:
-        queries.insert(0, Query(",".join(plain)))
-    for query in queries:
-        _check(query.css, selector)
-    return tuple(queries)
-
-
-def _pseudo_query(css: str, name: str | None) -> Query:
-    """`p::text`: of p itself. `p ::text`: of p and of everything below, as in XPath's `//`."""
-    below = not css.strip() or css[-1].isspace()
-    css = css.strip() or "*"
-    if css[-1] in ">+~":
-        css, below = f"{css} *", False
-    if name is None:
-        return Query(css, "texts" if below else "text")
-    return Query(f"{css}, {css} *" if below and css != "*" else css, "attr", name.lower())
-
-
-def _split(selector: str) -> Iterator[str]:
-    """The parts between the commas that stand outside strings, brackets and parentheses."""
-    start = depth = 0
-    for match in _PARTS.finditer(selector):
-        mark = match[0]
-        if mark in "([":
-            depth += 1
-        elif mark in ")]":
-            depth -= 1
-        elif mark == "," and depth == 0:
-            yield selector[start : match.start()].strip()
-            start = match.end()
-    yield selector[start:].strip()
-
-
-def _check(css: str, selector: str) -> None:
-    try:
-        LexborHTMLParser(b"").css(css)
-    except (SelectolaxError, UnicodeEncodeError):
-        raise UsageError(
-            f"not a valid CSS selector: {selector!r}",
-            hint="Lexbor knows CSS Selectors level 4, and here ::text and ::attr(name) at the end"
-            " of a part; :contains() is :lexbor-contains().",
-        ) from None
-
-
-def collapse(text: str) -> str:
-    """*text* without white space at its ends, and with single spaces inside."""
-    return " ".join(text.split())
-
-
 # Nodes ------------------------------------------------------------------------------------------
+
+
+class Tree(LexborHTMLParser):
+    """A parsed page that knows where its twin for XPath is kept: see `scraper.xpath`.
+
+    The twin refers to nodes, and nodes to their tree. So that memory is freed at once when a page
+    is done with, the twin belongs to the page's `Document`, and to the tree only without one.
+    """
+
+    __slots__ = ("document", "twin")
+
+    document: ref[Document]
+    twin: Any
+
+    def holder(self) -> Tree | Document:
+        """What has the attribute `twin`."""
+        document = self.document()
+        return self if document is None else document
 
 
 def select(root: Root, css: str) -> list[LexborNode]:
@@ -171,14 +112,22 @@ def find(root: Root, queries: tuple[Query, ...]) -> list[LexborNode | str]:
 
 
 class Selector:
-    """One match: an element, or a string that `::text` or `::attr()` picked."""
+    """One match: an element, or a string that `::text`, `::attr()` or an XPath picked.
+
+    `Selector.of("<p>…")` makes one of a page at hand, as does parsel's `Selector(text="<p>…")`.
+    """
 
     __slots__ = ("_value",)
 
     _value: Root | str
 
-    def __init__(self, value: Root | str) -> None:
-        self._value = value
+    def __init__(self, value: Root | str = "", *, text: str | None = None) -> None:
+        self._value = value if text is None else Document.of(text).parser
+
+    @staticmethod
+    def of(html: str) -> Document:
+        """A document from a string: for tests, the shell, and HTML inside of JSON."""
+        return Document(html.encode("utf-8", "replace"))
 
     @property
     def root(self) -> Root | None:
@@ -189,6 +138,21 @@ class Selector:
         """Everything below (or at) this element that matches. Nothing matches inside a string."""
         queries = compile_css(selector)
         return SelectorList(() if isinstance(self._value, str) else find(self._value, queries))
+
+    def xpath(
+        self, query: str, /, namespaces: Mapping[str, str] | None = None, **variables: Any
+    ) -> SelectorList:
+        """What an XPath 1.0 finds, seen from this element: `./a/@href`. `//a` is anywhere.
+
+        *variables* stand in the query as `$name`; *namespaces* are its prefixes, needed in XML
+        only. Raises `UsageError` for a query that is none, and when lxml is not installed.
+        """
+        return SelectorList(_find_xpath((self._value,), query, namespaces, variables))
+
+    def drop(self) -> None:
+        """Takes the element out of its page: no later query finds it. A string stays."""
+        if isinstance(self._value, LexborNode):
+            _drop(self._value)
 
     def get(self, default: str | None = None) -> str:
         """The HTML of an element, or the string; *default* is there for symmetry with lists."""
@@ -281,6 +245,18 @@ class SelectorList(Sequence[Selector]):
                 found += find(value, queries)
         return SelectorList(found)
 
+    def xpath(
+        self, query: str, /, namespaces: Mapping[str, str] | None = None, **variables: Any
+    ) -> SelectorList:
+        """What an XPath finds, seen from every element of the list, one after the other."""
+        return SelectorList(_find_xpath(self._values, query, namespaces, variables))
+
+    def drop(self) -> None:
+        """Takes every element of the list out of its page: no later query finds it."""
+        for value in self._values:
+            if isinstance(value, LexborNode):
+                _drop(value)
+
     @overload
     def get(self) -> str | None: ...
     @overload
@@ -327,6 +303,32 @@ class SelectorList(Sequence[Selector]):
         return f"<SelectorList of {len(self)}: {list(self[:3])!r}{' …' if len(self) > 3 else ''}>"
 
 
+def _find_xpath(
+    values: Iterable[Root | str],
+    query: str,
+    namespaces: Mapping[str, str] | None,
+    variables: Mapping[str, Any],
+) -> list[LexborNode | str]:
+    from scraper import xpath
+
+    found: list[LexborNode | str] = []
+    for value in values:
+        if not isinstance(value, str):
+            found += xpath.find(value, query, namespaces, variables)
+        elif query.strip() == ".":  # as in parsel: nothing else can be seen from a string
+            found.append(value)
+    return found
+
+
+def _drop(node: LexborNode) -> None:
+    if node.parent is None or node.parent.tag == "-document":
+        raise UsageError("the root of a page cannot be dropped")
+    node.decompose()
+    tree = node.parser
+    if isinstance(tree, Tree):
+        tree.holder().twin = tree.twin = None
+
+
 def _text(node: Root) -> str:
     if isinstance(node, LexborHTMLParser):
         return node.root.text() if node.root is not None else ""
@@ -343,14 +345,6 @@ def _findall(pattern: Pattern, texts: Iterable[str]) -> Iterator[str]:
                 yield match[0]
 
 
-def compile_re(pattern: Pattern) -> re.Pattern[str]:
-    """*pattern* compiled. Raises `UsageError` when it is not a regular expression."""
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UsageError(f"not a valid regular expression: {pattern!r} ({error})") from None
-
-
 # Documents --------------------------------------------------------------------------------------
 
 
@@ -362,9 +356,10 @@ class Document(Selector):
     Raises `ExtractionError("parse_limit")`.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "twin")
 
-    _value: LexborHTMLParser
+    _value: Tree
+    twin: Any
 
     def __init__(self, markup: bytes, *, checked: bool = False) -> None:
         if not checked and (shape := suspicion(markup)):
@@ -374,14 +369,12 @@ class Document(Selector):
                 hint="Read response.text with a regular expression if you trust the page.",
             )
         try:
-            super().__init__(LexborHTMLParser(markup))
+            tree = Tree(markup)
         except (SelectolaxError, ValueError, MemoryError) as error:
             raise ExtractionError("parse_limit", f"the parser gave up: {error}") from None
-
-    @classmethod
-    def of(cls, html: str) -> Self:
-        """A document from a string: for tests and the shell."""
-        return cls(html.encode("utf-8", "replace"))
+        super().__init__(tree)
+        tree.document = ref(self)
+        tree.twin = self.twin = None
 
     @property
     def parser(self) -> LexborHTMLParser:
