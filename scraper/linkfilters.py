@@ -6,7 +6,7 @@ The options of `LinkQuery` as they are given, checked and compiled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fnmatch import translate
 from functools import lru_cache
 from urllib.parse import unquote
@@ -71,37 +71,39 @@ Lower case, without the dot. Not among them: what a crawl may well read, such as
 """
 
 
-def endings(given: Names) -> tuple[str, ...] | None:
+def endings(given: Names) -> frozenset[str] | None:
     """The endings of `extensions` (`pdf`, `.pdf`, `*.pdf`, `tar.gz`). Raises `UsageError`."""
     if given is None:
         return None
     names = _names(given)
-    found = tuple("." + name.lower().removeprefix("*").removeprefix(".") for name in names)
-    if any(len(ending) < 2 or "/" in ending for ending in found):
-        raise UsageError(
-            f"extensions={names!r}: give endings to skip, such as ('pdf', 'zip')",
-            hint="extensions=() skips nothing.",
-        )
+    found = frozenset(name.lower().removeprefix("*").removeprefix(".") for name in names)
+    for name in found:
+        if not _ENDING.fullmatch(name):
+            raise UsageError(
+                f"extensions: {name!r} is not the ending of a file",
+                hint='They are skipped: extensions=("pdf", "tar.gz"); () skips nothing.',
+            )
     return found
 
 
-_FILES = tuple(f".{name}" for name in FILE_ENDINGS)
+_ENDING = re.compile(r"[^\s./?#]+(?:\.[^\s./?#]+)?")
 
 
-def has_ending(href: str, endings: tuple[str, ...] = _FILES) -> bool:
+def has_ending(href: str, endings: Collection[str] = FILE_ENDINGS) -> bool:
     """Whether the last segment of the path of *href*, an http(s) URL, ends in one of *endings*.
 
     Without regard to case, with escapes decoded and path parameters (`;jsessionid=…`) left out.
     """
     path = href.partition("?")[0]
-    segment = path[path.rfind("/") + 1 :].lower()
-    if segment.endswith(endings):
-        return True
-    if ";" in segment:
-        segment = segment.partition(";")[0]
-    elif "%" not in segment:
+    segment = path[path.rfind("/") + 1 :]
+    if "%" in segment or ";" in segment:
+        segment = unquote(segment.partition(";")[0]).rstrip()
+    name, dot, last = segment.lower().rpartition(".")
+    if not dot:
         return False
-    return unquote(segment).rstrip().lower().endswith(endings)
+    if last in endings:
+        return True
+    return "." in name and f"{name.rpartition('.')[2]}.{last}" in endings
 
 
 # Patterns ---------------------------------------------------------------------------------------

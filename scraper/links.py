@@ -27,7 +27,17 @@ from scraper.linkfilters import (
     texts,
     url_patterns,
 )
-from scraper.select import Document, Root, attribute, collapse, compile_css, select, take
+from scraper.select import (
+    Document,
+    Query,
+    Root,
+    attribute,
+    collapse,
+    compile_css,
+    find,
+    select,
+    take,
+)
 
 __all__ = [
     "OPTIONS",
@@ -86,6 +96,7 @@ class LinkQuery:
         "_extensions",
         "_simple",
         "_text",
+        "_unfiltered",
         "_xpath",
     )
 
@@ -113,7 +124,8 @@ class LinkQuery:
         self._extensions = endings(extensions)
         self._attrs = attribute_names(attrs)
         self._text = texts(text)
-        self._simple = css is xpath is attrs is text is None
+        self._simple = xpath is attrs is text is None
+        self._unfiltered = allow is deny is domains is deny_domains is None and not self._extensions
 
     def find(
         self, document: Document, resolver: urls.Resolver, *, follow: bool = True
@@ -123,10 +135,12 @@ class LinkQuery:
         *follow*: False leaves out those whose `rel` asks not to be followed.
         """
         if self._simple and follow:
-            hrefs = filter(None, [node.attrs["href"] for node in document.parser.css(_ANCHORS)])
+            if self._css is not None:
+                return self._filtered(self._quick(document, resolver, self._css))
+            hrefs = [node.attrs["href"] for node in document.parser.css(_ANCHORS)]
             if self._extensions is None:
-                return self._filtered(page_links(resolver, hrefs))
-            return self._filtered(resolver.web_links(hrefs))
+                return self._filtered(page_links(resolver, filter(None, hrefs)))
+            return self._filtered(resolver.web_links(filter(None, hrefs)))
         found = [link for link in self._links(document) if link.href]
         if not follow:
             found = [link for link in found if not _no_follow(link.element)]
@@ -137,7 +151,30 @@ class LinkQuery:
             links = _without_swept_files(links, found, resolver)
         return self._filtered(links)
 
+    def _quick(
+        self, document: Document, resolver: urls.Resolver, css: tuple[Query, ...]
+    ) -> list[str]:
+        """The links that *css* picks, where only their addresses matter."""
+        picked = find(document.parser, css)
+        own = [each if isinstance(each, str) else link_of(each) for each in picked]
+        links = resolver.web_links(filter(None, own))
+        if None not in own:
+            return links
+        hrefs: list[str | None] = []
+        for each, address in zip(picked, own, strict=True):
+            if address is not None or isinstance(each, str):
+                hrefs.append(address)
+            else:
+                hrefs += (node.attrs["href"] for node in each.css(_ANCHORS))
+        swept = resolver.web_links(filter(None, hrefs))
+        if self._extensions is not None:
+            return swept
+        wanted = set(links)
+        return [link for link in swept if link in wanted or not has_ending(link)]
+
     def _filtered(self, links: list[str]) -> list[str]:
+        if self._unfiltered:
+            return links
         if self._allow is not None:
             links = [link for link in links if any(p.search(link) for p in self._allow)]
         if self._deny:
@@ -214,6 +251,12 @@ def _holders(attrs: tuple[str, ...] | None) -> str:
     return ",".join(_ANCHORS if name == "href" else f"[{name}]" for name in attrs)
 
 
+def link_of(element: LexborNode) -> str | None:
+    """Where *element* itself points to; None when it has neither `href` nor `src`."""
+    href = attribute(element, "href")
+    return attribute(element, "src") if href is None else href
+
+
 def page_links(resolver: urls.Resolver, hrefs: Iterable[str]) -> list[str]:
     """As `Resolver.web_links`, without files: the way of nearly every page of a crawl."""
     pages, heads = resolver.known.pages, urls.heads(hrefs)
@@ -228,12 +271,12 @@ def page_links(resolver: urls.Resolver, hrefs: Iterable[str]) -> list[str]:
 
 
 def _page(href: str, resolver: urls.Resolver) -> str | None:
-    url = resolver.resolve(href)
-    if url is not None and (not urls.is_web(url) or has_ending(url)):
-        url = None
-    if resolver.is_shared(href):
-        resolver.known.pages[href] = url
-    return url
+    page = resolver.resolve(href)
+    if page is not None and (not urls.is_web(page) or has_ending(page)):
+        page = None
+    if href in resolver.known.hrefs:  # it means the same on other pages
+        resolver.known.pages[href] = page
+    return page
 
 
 def _without_swept_files(

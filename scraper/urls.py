@@ -349,7 +349,10 @@ class Resolver:
 
     def web_links(self, hrefs: Iterable[str]) -> list[str]:
         """The http(s) URLs among *hrefs*, each once, in order; `#…` (this page) is left out."""
-        found = dict.fromkeys([self.resolve(head) for head in heads(hrefs) if head])
+        known = self.known.hrefs
+        found = dict.fromkeys([
+            known[head] if head in known else self.resolve(head) for head in heads(hrefs) if head
+        ])
         return [url for url in found if url is not None and url.startswith(_WEB)]
 
     def _resolve(self, href: str) -> str | None:

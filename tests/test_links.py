@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from scraper import urls
 from scraper.errors import UsageError
-from scraper.links import Filter, Memo, base_url, find_links
+from scraper.links import LinkQuery, Memo, base_url
 from scraper.select import Document
 
 URL = "http://h/shop/list.html?page=1"
@@ -23,8 +24,8 @@ PAGE = Document.of("""
 """)
 
 
-def found(css: str | None = None, *, allow: Filter = None, deny: Filter = None) -> list[str]:
-    return find_links(PAGE, urls.Resolver(URL), css, allow=allow, deny=deny)
+def found(css: str | None = None, *, page: Document = PAGE, **options: Any) -> list[str]:
+    return LinkQuery(css, **options).find(page, urls.Resolver(URL))
 
 
 ALL = [
@@ -109,7 +110,7 @@ def test_links_are_what_resolving_each_gives(given_hrefs: list[str]) -> None:
     )
     memo = Memo()
     for _ in range(2):
-        assert find_links(page, urls.Resolver(URL, memo.known(URL))) == list(expected)
+        assert LinkQuery().find(page, urls.Resolver(URL, memo.known(URL))) == list(expected)
 
 
 @pytest.mark.skipif(
@@ -128,18 +129,18 @@ def test_a_real_site_with_one_memo() -> None:
             for href in page.css("a::attr(href)").getall()
             if href and not href.startswith("#")
         )
-        assert find_links(page, resolver) == [link for link in slow if urls.is_web(link)]
+        assert LinkQuery().find(page, resolver) == [link for link in slow if urls.is_web(link)]
 
 
 def test_the_memo_is_bounded() -> None:
     memo = Memo()
     for n in range(Memo.DIRECTORIES + 5):
-        memo.known(f"http://h/{n}/page")["x"] = None
-    assert "x" not in memo.known("http://h/0/other")
-    table = memo.known(f"http://h/{Memo.DIRECTORIES}/third")
+        memo.known(f"http://h/{n}/page").hrefs["x"] = None
+    assert "x" not in memo.known("http://h/0/other").hrefs
+    table = memo.known(f"http://h/{Memo.DIRECTORIES}/third").hrefs
     assert table == {"x": None}
     table.update((str(n), None) for n in range(Memo.HREFS + 1))
-    assert memo.known(f"http://h/{Memo.DIRECTORIES}/") == {}
+    assert memo.known(f"http://h/{Memo.DIRECTORIES}/").hrefs == {}
     requests = memo.requests("parse", None)
     requests.update((str(n), n) for n in range(Memo.REQUESTS))
     assert memo.requests("parse", "other") == {}
