@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import functools
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -329,24 +330,24 @@ class Workbench:
 
 
 class WorkbenchThread:
-    """A workbench with an event loop in a thread of its own, for code that is not asynchronous.
+    """A workbench whose event loop runs in a thread of its own, for code that is not asynchronous.
 
     ``with WorkbenchThread(bench) as sync: sync.fetch(url)``. An interrupt (Ctrl-C) cancels the
-    call that is waited for, and no more.
+    call that is waited for, and no more. `spider.fetch` may be awaited on any event loop.
     """
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="workbench", daemon=True)
         self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="workbench", daemon=True)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             self._loop = runner.get_loop()
-            asyncio.set_event_loop(self._loop)
-            self._started.set()
+            self._loop.call_soon(self._started.set)
             self._loop.run_forever()
+        self._loop = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -356,6 +357,8 @@ class WorkbenchThread:
         except BaseException:
             self._stop()
             raise
+        fetch = self.bench.engine.exchanges.fetch
+        self.bench.spider._fetch = functools.partial(self._from_anywhere, fetch)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -368,6 +371,13 @@ class WorkbenchThread:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    async def _from_anywhere(self, fetch: Fetch, request: Request) -> Response:
+        """*fetch* on the bench's loop, awaited on this one."""
+        if self._loop is None or asyncio.get_running_loop() is self._loop:
+            return await fetch(request)
+        work: Any = fetch(request)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of *work*, which runs on the bench's loop."""

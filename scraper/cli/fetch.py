@@ -96,7 +96,7 @@ def fetch(
     if as_json:
         data_json(page.as_dict(body=show_body))
     elif not quiet:
-        for line in page.lines():
+        for line in page.lines(headers=not show_headers):
             note(line)
     if output not in (None, "-"):
         _save(page.response.body, str(output), quiet=quiet)
@@ -217,7 +217,7 @@ class Fetched:
             told["body"] = response.text
         return told
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, *, headers: bool) -> Iterator[str]:
         """The same for people; lines fit the terminal."""
         response = self.response
         width = shutil.get_terminal_size((80, 24)).columns
@@ -228,9 +228,10 @@ class Fetched:
             yield _row("encoding", f"{response.encoding} ({encoding_source(response)})")
         yield _row("size", self._size())
         yield _row("time", self._time())
-        for name, value in response.headers.items_raw():
-            line = _row("headers" if name is response.headers.items_raw()[0][0] else "", "")
-            yield clip(f"{line}{name}: {clean(value)}", width)
+        label = "headers"
+        for name, value in response.headers.items_raw() if headers else ():
+            yield clip(_row(label, f"{name}: {clean(value)}"), width)
+            label = ""
 
     def _size(self) -> str:
         size = f"{len(self.response.body):,} bytes"
@@ -240,7 +241,7 @@ class Fetched:
         return size
 
     def _time(self) -> str:
-        parts = [f"{self.response.elapsed:.3f} s"]
+        parts = [f"page {self.response.elapsed:.3f} s"]
         if self.redirects:
             parts.append(f"redirects {sum(hop.elapsed for hop in self.redirects):.3f} s")
         if self.robots:

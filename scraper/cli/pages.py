@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import mimetypes
+import re
 import sys
 import traceback
 from collections.abc import Coroutine
@@ -38,6 +39,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+LOCAL = re.compile(r"localhost\b|127\.|\[::1\]")  # seldom with TLS
+
 SpiderOption = Annotated[
     str | None,
     typer.Option(
@@ -56,6 +59,8 @@ def page_url(text: str) -> str:
     if href is not None and urls.is_web(href):
         return text
     guess = urls.parse(f"https://{text}") if "://" not in text else None
+    if guess is not None and LOCAL.match(text):
+        guess = urls.parse(f"http://{text}")
     way = f"Did you mean {guess}?" if guess and ("." in text or ":" in text) else ""
     raise UsageError(f"{urls.redact(text)} is not an http or https URL", hint=way)
 
@@ -126,7 +131,7 @@ def reworded(error: Exception, url: str) -> ScraperError:
     row = reason_of(error.reason)
     detail = "" if error.detail in ("", url) else f": {error.detail}"
     where = urls.redact(error.url or url)
-    hint = row.way_out
+    hint = f"Way out: {row.way_out}" if row.way_out else ""
     if error.reason == "robots_denied":
         hint = "If you may fetch it all the same: -s politeness.robots=false"
     elif error.reason == "robots_unavailable":
