@@ -29,7 +29,6 @@ from scraper.linkfilters import (
 )
 from scraper.select import (
     Document,
-    Query,
     Root,
     attribute,
     collapse,
@@ -94,6 +93,7 @@ class LinkQuery:
         "_deny_domains",
         "_domains",
         "_extensions",
+        "_picks",
         "_simple",
         "_text",
         "_unfiltered",
@@ -114,9 +114,13 @@ class LinkQuery:
         text: Filter = None,
     ) -> None:
         if css is not None and xpath is not None:
-            raise UsageError("links take css or xpath, not both")
-        self._css = None if css is None else compile_css(css)
-        self._xpath = xpath
+            raise UsageError(
+                "links are found by css or by xpath, not by both",
+                hint="xpath='//nav//a[contains(., \"more\")]', or css= with text='more'.",
+            )
+        self._picks = css is not None or xpath is not None
+        self._css = () if css is None else compile_css(css)
+        self._xpath = None if xpath is None else _checked_xpath(xpath)
         self._allow = url_patterns(allow)
         self._deny = url_patterns(deny)
         self._domains = hosts("domains", domains)
@@ -124,7 +128,7 @@ class LinkQuery:
         self._extensions = endings(extensions)
         self._attrs = attribute_names(attrs)
         self._text = texts(text)
-        self._simple = xpath is attrs is text is None
+        self._simple = attrs is text is None
         self._unfiltered = allow is deny is domains is deny_domains is None and not self._extensions
 
     def find(
@@ -135,8 +139,8 @@ class LinkQuery:
         *follow*: False leaves out those whose `rel` asks not to be followed.
         """
         if self._simple and follow:
-            if self._css is not None:
-                return self._filtered(self._quick(document, resolver, self._css))
+            if self._picks:
+                return self._filtered(self._quick(document, resolver))
             hrefs = [node.attrs["href"] for node in document.parser.css(_ANCHORS)]
             if self._extensions is None:
                 return self._filtered(page_links(resolver, filter(None, hrefs)))
@@ -151,11 +155,9 @@ class LinkQuery:
             links = _without_swept_files(links, found, resolver)
         return self._filtered(links)
 
-    def _quick(
-        self, document: Document, resolver: urls.Resolver, css: tuple[Query, ...]
-    ) -> list[str]:
-        """The links that *css* picks, where only their addresses matter."""
-        picked = find(document.parser, css)
+    def _quick(self, document: Document, resolver: urls.Resolver) -> list[str]:
+        """The links of what was picked, where only their addresses matter."""
+        picked = self._picked(document)
         own = [each if isinstance(each, str) else link_of(each) for each in picked]
         links = resolver.web_links(filter(None, own))
         if None not in own:
@@ -190,35 +192,38 @@ class LinkQuery:
     # The thorough way: every link with its element
 
     def _links(self, document: Document) -> Iterator[_Link]:
-        if self._css is None and self._xpath is None:
+        if not self._picks:
             yield from self._below(document.parser)
             return
-        for element, address in self._picked(document):
+        for each, address in self._taken(document):
             if address is not None:
-                yield _Link(address, element, swept=False)
-            elif element is not None:
-                own = list(self._addresses(element))
-                if own:
-                    yield from (_Link(address, element, swept=False) for _, address in own)
-                else:
-                    yield from self._below(element)
+                yield _Link(address, each, swept=False)
+            elif each is not None:
+                own = [_Link(address, each, swept=False) for _, address in self._addresses(each)]
+                yield from own or self._below(each)
 
-    def _picked(self, document: Document) -> Iterator[tuple[LexborNode | None, str | None]]:
-        """What css or xpath picks: elements, or the strings taken of them."""
-        queries = self._css or ()
-        together = select(document.parser, ",".join(query.css for query in queries))
-        if len(queries) == 1 and queries[0].take is None:
-            yield from ((element, None) for element in together)
+    def _picked(self, document: Document) -> list[LexborNode | str]:
+        """What css or xpath picks: elements, and strings taken of them."""
+        if self._xpath is None:
+            return find(document.parser, self._css)
+        from scraper import xpath
+
+        return xpath.find(document.parser, self._xpath)
+
+    def _taken(self, document: Document) -> Iterator[tuple[LexborNode | None, str | None]]:
+        """As `_picked`, the strings with the elements that css took them of."""
+        if self._xpath is not None or (len(self._css) == 1 and self._css[0].take is None):
+            for each in self._picked(document):
+                yield (None, each) if isinstance(each, str) else (each, None)
             return
-        matched = [{e.mem_id for e in select(document.parser, q.css)} for q in queries]
-        for element in together:
-            for query, elements in zip(queries, matched, strict=True):
-                if element.mem_id not in elements:
-                    continue
-                if query.take is None:
-                    yield element, None
-                else:
-                    yield from ((element, value) for value in take((element,), query))
+        root = document.parser
+        matched = [{node.mem_id for node in select(root, query.css)} for query in self._css]
+        for node in select(root, ",".join(query.css for query in self._css)):
+            for query, nodes in zip(self._css, matched, strict=True):
+                if node.mem_id in nodes and query.take is None:
+                    yield node, None
+                elif node.mem_id in nodes:
+                    yield from ((node, value) for value in take((node,), query))
 
     def _addresses(self, element: LexborNode) -> Iterator[tuple[str, str]]:
         """The attributes of *element* that hold addresses, by name."""
@@ -239,8 +244,20 @@ class LinkQuery:
                 yield _Link(address, element, swept=name == "href")
 
     def _says(self, element: LexborNode | None) -> bool:
-        text = "" if element is None else collapse(element.text())
+        if element is None:
+            raise UsageError(
+                f"text=… asks for elements, and {self._xpath!r} finds strings",
+                hint="Leave off the attribute: //a, not //a/@href.",
+            )
+        text = collapse(element.text())
         return any(pattern.search(text) for pattern in self._text or ())
+
+
+def _checked_xpath(query: str) -> str:
+    from scraper import xpath  # loads lxml: only who asks for it needs it
+
+    xpath.compile_xpath(query)
+    return query
 
 
 @lru_cache(maxsize=64)
