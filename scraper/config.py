@@ -170,6 +170,9 @@ class Politeness(Section):
     """How each host is treated."""
 
     robots: Flag = Field(True, description="obey robots.txt (RFC 9309)")
+    nofollow: Flag = Field(
+        False, description="leave out links marked rel=nofollow, or of pages that ask robots to"
+    )
     per_host: Positive = Field(8, description="requests in flight to one host, at most")
     delay: Seconds = Field(0.2, description="seconds between request starts to one host, at least")
     adaptive: Flag = Field(

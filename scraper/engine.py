@@ -106,7 +106,7 @@ class Engine:
         self._observers = parts.observers
         self._page_limits = parts.page_limits
         self._callbacks = Callbacks(self.spider)
-        self._memo = Memo()
+        self._memo = Memo(nofollow=self.config.politeness.nofollow)
         crawl = self.config.crawl
         scope = Scope.load(state, crawl.scope, self.spider.allowed_domains)
         admission = Admission(crawl, scope, self._callbacks)
