@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -183,20 +183,46 @@ class Response:
 
         return Structured(self.document)
 
-    def extract(self, model: type[M], css: str | None = None) -> M:
-        """A *model* filled from the page, or from the first match of *css*.
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """The request's `kwargs`, as JSON values; the callback gets them validated."""
+        return self.request.kwargs
 
-        When the values do not fit, an `Invalid` comes instead: yield it all the same, it goes to
-        the rejected file. Reading its fields raises `ItemInvalid`.
+    @cached_property
+    def data(self) -> Sequence[Any]:
+        """Where `Json` markers look: a JSON body, else the values of `structured()`, in order."""
+        start = self.body[:64].removeprefix(BOM_UTF8).lstrip()[:1]
+        labelled = "json" in self.headers.get("content-type", "").partition(";")[0].lower()
+        if (labelled and start != b"<") or start in (b"{", b"["):
+            return (self.json(),)
+        return self.structured().values
+
+    def extract(
+        self,
+        model: type[M],
+        css: str | None = None,
+        *,
+        xpath: str | None = None,
+        json: str | None = None,
+    ) -> M:
+        """A *model* filled from the page, or from the first match of *css*, *xpath* or *json*.
+
+        *json* is a JMESPath into a JSON body, or into the page's structured data. When the values
+        do not fit, or the selector matches nothing, an `Invalid` comes instead: yield it all the
+        same, it goes to the rejected file. Reading its fields raises `ItemInvalid`.
         """
-        root: Selector = self.document
-        if css is not None:
-            root = next(iter(self.css(css)), NO_MATCH)
-        return items.extract(model, root, self.url, self.base_url)
+        return items.extract_from(self, model, css, xpath=xpath, json=json)
 
-    def extract_all(self, model: type[M], css: str) -> list[M]:
-        """A *model* for every match of *css*; see `extract`."""
-        return items.extract_all(model, self.css(css), self.url, self.base_url)
+    def extract_all(
+        self,
+        model: type[M],
+        css: str | None = None,
+        *,
+        xpath: str | None = None,
+        json: str | None = None,
+    ) -> list[M]:
+        """A *model* for every match of *css*, *xpath* or *json*; see `extract`."""
+        return items.extract_all_from(self, model, css, xpath=xpath, json=json)
 
     # Links --------------------------------------------------------------------------------------
 
@@ -354,9 +380,6 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url}>"
-
-
-NO_MATCH = Selector("")
 
 
 def _link_of(selector: Selector | SelectorList) -> str:

@@ -211,7 +211,6 @@ def test_reading_an_invalid_item_raises_and_assigning_is_kept() -> None:
 @pytest.mark.parametrize(
     ("annotation", "said"),
     [
-        (Annotated[str, Css("a"), Css("b")], "2 selectors"),
         (list[Annotated[str, Css("a")]], "inside a container"),
         (dict[str, Annotated[str, Css("a")]], "inside a container"),
         (list[Annotated[str, Css("a")] | None], "inside a container"),
@@ -255,7 +254,7 @@ def test_models_that_no_page_can_fill() -> None:
 
 
 def test_nested_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scraper.items.MAX_TEXT", 10_000)
+    monkeypatch.setattr("scraper.markers.MAX_TEXT", 10_000)
     page = Document(b"<div>" * 200 + b"x" * 100)
     with pytest.raises(ExtractionError) as caught:
         one(Annotated[list[str], Css("div")], page=page)
