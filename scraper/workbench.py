@@ -42,7 +42,16 @@ from scraper.spider import Spider
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Hop", "Link", "Parsed", "Workbench", "WorkbenchThread", "fetch_page", "open_workbench"]
+__all__ = [
+    "Hop",
+    "Link",
+    "Parsed",
+    "Visitor",
+    "Workbench",
+    "WorkbenchThread",
+    "fetch_page",
+    "open_workbench",
+]
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from scraper.mistakes import clip
 from scraper.project import find
 from scraper.select import SelectorList
 from scraper.spider import Spider
-from scraper.workbench import WorkbenchThread
+from scraper.workbench import Visitor, WorkbenchThread
 
 __all__ = ["Desk"]
 
@@ -159,11 +159,17 @@ class Desk:
             ("fetch(url)", "another page; also a Request, or a link relative to this page"),
             ("view()", "the page in a browser"),
             ('css("h1")', "response.css; also xpath(…) and extract(Model)"),
-            ("spider", clean(repr(self.worker.bench.spider))),
+            ("spider", self._spider()),
         ]
         if self.own:
             rows.append(("project", ", ".join(sorted(self.own))))
         return "\n".join(clip(f"  {name:<11} {what}", 79) for name, what in rows)
+
+    def _spider(self) -> str:
+        spider = self.worker.bench.spider
+        if isinstance(spider, Visitor):
+            return "of no site; --spider NAME brings one, with its settings and login"
+        return clean(repr(spider))
 
 
 def project_modules(*, quiet: bool) -> Iterator[ModuleType]:

@@ -152,7 +152,9 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def user_traceback(error: BaseException) -> str:
     """*error* as Python shows it, without the framework's frames and the libraries'."""
-    lines = traceback.format_list(user_frames(error))
+    frames = user_frames(error)
+    lines = ["Traceback (most recent call last):\n"] if frames else []
+    lines += traceback.format_list(frames)
     lines += traceback.format_exception_only(error)
     return safe_text("".join(lines)).rstrip("\n")
 

@@ -196,19 +196,22 @@ def with_ipython(desk: Desk, banner: str) -> bool:
     except ImportError:
         return False
     config = Config()
-    config.TerminalInteractiveShell.banner1 = f"{banner}\n" if banner else ""
+    config.TerminalInteractiveShell.banner1 = banner
     config.TerminalInteractiveShell.banner2 = ""
     config.TerminalInteractiveShell.enable_tip = False
     config.TerminalInteractiveShell.confirm_exit = False
     app: Any = TerminalIPythonApp.instance(config=config, user_ns=desk.namespace)
     app.initialize(argv=[])
-    app.shell.set_custom_exc((ScraperError,), _one_line)
+    app.shell.set_custom_exc((ScraperError, KeyboardInterrupt), _one_line)
     app.start()
     return True
 
 
 def _one_line(
-    shell: InteractiveShell, kind: type, error: ScraperError, trace: Any, tb_offset: Any = None
+    shell: InteractiveShell, kind: type, error: BaseException, trace: Any, tb_offset: Any = None
 ) -> None:
-    """In place of a traceback, for the framework's own errors."""
-    complain(error.message, error.hint)
+    """In place of a traceback: for the framework's own errors, and for Ctrl-C."""
+    if isinstance(error, ScraperError):
+        complain(error.message, error.hint)
+    else:
+        sys.stderr.write("\nKeyboardInterrupt\n")
