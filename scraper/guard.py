@@ -162,7 +162,8 @@ _XML_TYPES = re.compile(
     r"\s*(?:text|application|[\w.-]+)/(?:[\w.-]+\+)?xml\s*(?:;|$)", re.IGNORECASE
 )
 _BEFORE_ROOT = re.compile(
-    r"(?:[\s\ufeff]|<\?.*?\?>|<!--.*?-->|<!(?!DOCTYPE\s+html\b)[^>]*>)*+<([A-Za-z_][\w.:-]*)",
+    r"(?:[\s\ufeff]|<\?.*?\?>|<!--.*?-->"
+    r"|<!(?!DOCTYPE\s+html\b)(?:\"[^\"]*\"|'[^']*'|[^\"'\[>])*(?:\[.*?\]\s*)?>)*+<([A-Za-z_][\w.:-]*)",
     re.DOTALL | re.IGNORECASE,
 )
 _XML_DECLARATION = re.compile(r"[\s\ufeff]*<\?xml\s", re.IGNORECASE)

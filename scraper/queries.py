@@ -53,7 +53,7 @@ def compile_css(selector: str) -> tuple[Query, ...]:
         queries.insert(0, Query(",".join(plain)))
     for query in queries:
         _check(query.css, selector)
-    return tuple(queries)
+    return tuple(dict.fromkeys(queries))
 
 
 def _pseudo_query(css: str, name: str | None) -> Query:

@@ -7,108 +7,37 @@ time or memory for. `Selector` is one node, or one string that `::text` or `::at
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 from weakref import ref
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from scraper.errors import ExtractionError, UsageError
 from scraper.guard import suspicion
+from scraper.nodes import Root, Tree, attribute, find, own_texts, select, take
 from scraper.queries import Pattern, Query, collapse, compile_css, compile_re
 
 __all__ = [
     "Document",
     "Pattern",
     "Query",
+    "Root",
     "Selector",
     "SelectorList",
+    "attribute",
     "collapse",
     "compile_css",
     "compile_re",
+    "find",
+    "own_texts",
+    "select",
+    "take",
 ]
 
 T = TypeVar("T")
-Root = LexborHTMLParser | LexborNode
-
-# Nodes ------------------------------------------------------------------------------------------
-
-
-class Tree(LexborHTMLParser):
-    """A parsed page that knows where its twin for XPath is kept: see `scraper.xpath`.
-
-    The twin refers to nodes, and nodes to their tree. So that memory is freed at once when a page
-    is done with, the twin belongs to the page's `Document`, and to the tree only without one.
-    """
-
-    __slots__ = ("document", "twin")
-
-    document: ref[Document]
-    twin: Any
-
-    def holder(self) -> Tree | Document:
-        """What has the attribute `twin`."""
-        document = self.document()
-        return self if document is None else document
-
-
-def select(root: Root, css: str) -> list[LexborNode]:
-    """The elements that match, each once, in document order; *css* was checked before."""
-    nodes = root.css(css)
-    if "," in css and len(nodes) > 1:  # lexbor reports a node once for every part that matches
-        seen: set[int] = set()
-        nodes = [n for n in nodes if not (n.mem_id in seen or seen.add(n.mem_id))]  # type: ignore[func-returns-value]
-    return nodes
-
-
-def own_texts(node: LexborNode) -> Iterator[str]:
-    """The text nodes directly below *node*: what `::text` means."""
-    for child in node.iter(include_text=True):
-        if child.is_text_node and (text := child.text_content):
-            yield text
-
-
-def attribute(node: LexborNode, name: str) -> str | None:
-    """The value of an attribute; "" when it stands without one, None when it is absent."""
-    attributes = node.attrs
-    if name in attributes:
-        return attributes[name] or ""
-    return None
-
-
-def take(nodes: Iterable[LexborNode], query: Query) -> Iterator[str]:
-    """The strings that *query* takes of the elements it matched."""
-    if query.take == "text":
-        for node in nodes:
-            yield from own_texts(node)
-    elif query.take == "texts":
-        covered: set[int] = set()  # what lies below an earlier match was given with it
-        for node in nodes:
-            if node.mem_id not in covered:
-                for below in node.traverse(include_text=True):
-                    covered.add(below.mem_id)
-                    if below.is_text_node and (text := below.text_content):
-                        yield text
-    else:
-        for node in nodes:
-            if (value := attribute(node, query.name)) is not None:
-                yield value
-
-
-def find(root: Root, queries: tuple[Query, ...]) -> list[LexborNode | str]:
-    """Everything the parts of a selector find, in document order of the elements."""
-    if len(queries) == 1:
-        query = queries[0]
-        nodes = select(root, query.css)
-        return [*nodes] if query.take is None else [*take(nodes, query)]
-    matches = [{node.mem_id for node in select(root, query.css)} for query in queries]
-    found: list[LexborNode | str] = []
-    for node in select(root, ",".join(query.css for query in queries)):
-        for query, matched in zip(queries, matches, strict=True):
-            if node.mem_id in matched:
-                found += (node,) if query.take is None else take((node,), query)
-    return found
 
 
 class Selector:
@@ -151,8 +80,7 @@ class Selector:
 
     def drop(self) -> None:
         """Takes the element out of its page: no later query finds it. A string stays."""
-        if isinstance(self._value, LexborNode):
-            _drop(self._value)
+        _drop(self._value)
 
     def get(self, default: str | None = None) -> str:
         """The HTML of an element, or the string; *default* is there for symmetry with lists."""
@@ -194,8 +122,12 @@ class Selector:
         return "" if node is None or isinstance(node, str) else node.tag or ""
 
     def re(self, pattern: Pattern) -> list[str]:
-        """What *pattern* finds in `get()`: its groups if it has some, else whole matches."""
-        return list(_findall(pattern, (self.get(),)))
+        """What *pattern* finds in `get()`: its groups if it has some, else whole matches.
+
+        A group that took no part is "", and of several groups all come, one after the other. In the
+        HTML of an element, no-break spaces stand as such, and `&gt;` and `&quot;` come out decoded.
+        """
+        return list(_findall(pattern, (self._value,)))
 
     @overload
     def re_first(self, pattern: Pattern) -> str | None: ...
@@ -203,7 +135,12 @@ class Selector:
     def re_first(self, pattern: Pattern, default: T) -> str | T: ...
     def re_first(self, pattern: Pattern, default: T | None = None) -> str | T | None:
         """The first of `re`, or *default*."""
-        return next(_findall(pattern, (self.get(),)), default)
+        return next(_findall(pattern, (self._value,)), default)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise _absent(self, name)
 
     def __repr__(self) -> str:
         shown = collapse(self.get()[:200])
@@ -254,8 +191,7 @@ class SelectorList(Sequence[Selector]):
     def drop(self) -> None:
         """Takes every element of the list out of its page: no later query finds it."""
         for value in self._values:
-            if isinstance(value, LexborNode):
-                _drop(value)
+            _drop(value)
 
     @overload
     def get(self) -> str | None: ...
@@ -266,7 +202,11 @@ class SelectorList(Sequence[Selector]):
         return Selector(self._values[0]).get() if self._values else default
 
     def getall(self) -> list[str]:
-        """Every match as a string."""
+        """Every match as a string.
+
+        Elements inside of one another repeat their content: of n nested ones, n²/2 tags are
+        written. Take strings, `::text` or `::attr()`, of such: they are visited once.
+        """
         return [value if isinstance(value, str) else value.html or "" for value in self._values]
 
     @property
@@ -286,7 +226,7 @@ class SelectorList(Sequence[Selector]):
 
     def re(self, pattern: Pattern) -> list[str]:
         """`re` of every match, one after the other."""
-        return list(_findall(pattern, self._strings()))
+        return list(_findall(pattern, self._values))
 
     @overload
     def re_first(self, pattern: Pattern) -> str | None: ...
@@ -294,10 +234,15 @@ class SelectorList(Sequence[Selector]):
     def re_first(self, pattern: Pattern, default: T) -> str | T: ...
     def re_first(self, pattern: Pattern, default: T | None = None) -> str | T | None:
         """The first of `re`, or *default*."""
-        return next(_findall(pattern, self._strings()), default)
+        return next(_findall(pattern, self._values), default)
 
-    def _strings(self) -> Iterator[str]:
-        return (value if isinstance(value, str) else value.html or "" for value in self._values)
+    def __add__(self, other: SelectorList) -> SelectorList:
+        return SelectorList([*self._values, *other._values])
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise _absent(self, name)
 
     def __repr__(self) -> str:
         return f"<SelectorList of {len(self)}: {list(self[:3])!r}{' …' if len(self) > 3 else ''}>"
@@ -320,13 +265,32 @@ def _find_xpath(
     return found
 
 
-def _drop(node: LexborNode) -> None:
-    if node.parent is None or node.parent.tag == "-document":
+def _drop(node: Root | str) -> None:
+    if isinstance(node, str):
+        return
+    if isinstance(node, LexborHTMLParser) or (up := node.parent) is None or up.tag == "-document":
         raise UsageError("the root of a page cannot be dropped")
     node.decompose()
     tree = node.parser
     if isinstance(tree, Tree):
         tree.holder().twin = tree.twin = None
+
+
+_ELSEWHERE = {
+    "extract": "getall(), or get() of one",
+    "extract_first": "get()",
+    "jmespath": "response.json(), or response.structured() for JSON in a page",
+    "remove": "drop()",
+    "register_namespace": "xpath(query, namespaces={'prefix': 'uri'})",
+    "remove_namespaces": "response.selector.remove_namespaces(), of XML",
+}
+
+
+def _absent(owner: Selector | SelectorList, name: str) -> AttributeError:
+    """The error for an attribute that *owner* has not: names what parsel's are called here."""
+    kind = type(owner).__name__
+    here = f": here it is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    return AttributeError(f"{kind!r} object has no attribute {name!r}{here}", name=name, obj=owner)
 
 
 def _text(node: Root) -> str:
@@ -335,14 +299,22 @@ def _text(node: Root) -> str:
     return node.text()
 
 
-def _findall(pattern: Pattern, texts: Iterable[str]) -> Iterator[str]:
+def _findall(pattern: Pattern, values: Iterable[Root | str]) -> Iterator[str]:
     compiled = compile_re(pattern)
-    for text in texts:
-        for match in compiled.finditer(text):
-            if compiled.groups:
-                yield from (group for group in match.groups() if group is not None)
-            else:
-                yield match[0]
+    for value in values:
+        if isinstance(value, str):
+            yield from _groups(compiled, value)
+        else:
+            for found in _groups(compiled, (value.html or "").replace("&nbsp;", "\xa0")):
+                yield found.replace("&gt;", ">").replace("&quot;", '"')
+
+
+def _groups(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    for match in pattern.finditer(text):
+        if pattern.groups:
+            yield from match.groups("")
+        else:
+            yield match[0]
 
 
 # Documents --------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from typing import Any, cast
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from scraper.errors import ExtractionError, UsageError
-from scraper.select import Root, Selector, Tree
+from scraper.nodes import Root, Tree
+from scraper.select import Selector
 
 try:
     from lxml import etree
@@ -169,6 +170,7 @@ class Twin:
         for name, value in _attributes(root).items():
             element.set(name, value)
         self._pair(root, element)
+        self._add_outside(root, element)
         todo = [(root, element)]
         while todo:
             node, element = todo.pop()
@@ -181,6 +183,19 @@ class Twin:
                 self._pair(child, last)
                 if child.first_child is not None:
                     todo.append((child, last))
+
+    def _add_outside(self, root: LexborNode, element: etree._Element) -> None:
+        """The comments before and after the root."""
+        add = element.addprevious
+        for node in root.parent.iter() if root.parent is not None else ():
+            if node.mem_id == root.mem_id:
+                add = element.addnext
+            elif node.is_comment_node:
+                twin = _comment(node)
+                add(twin)
+                self._pair(node, twin)
+                if add != element.addprevious:
+                    add = twin.addnext
 
     def _pair(self, node: LexborNode, element: etree._Element) -> None:
         self._elements[node.mem_id] = element
@@ -197,13 +212,14 @@ def _sprout(parent: etree._Element, node: LexborNode) -> etree._Element:
         except ValueError:
             clean = {key: _text(value) for key, value in attributes.items()}
             return etree.SubElement(parent, _NO_NAME.sub("_", _text(name)) or "_", clean)
-    twin: etree._Element
-    if node.is_comment_node:
-        twin = etree.Comment()
-        twin.text = _text(node.comment_content or "")
-    else:
-        twin = etree.ProcessingInstruction("pi")
+    twin = _comment(node) if node.is_comment_node else etree.ProcessingInstruction("pi")
     parent.append(twin)
+    return twin
+
+
+def _comment(node: LexborNode) -> etree._Element:
+    twin = etree.Comment()
+    twin.text = _text(node.comment_content or "")
     return twin
 
 
@@ -278,6 +294,19 @@ class XmlNode:
     def attributes(self) -> dict[str, str]:
         """The attributes; those with a namespace as `{uri}name`."""
         return {str(name): str(value) for name, value in self.element.attrib.items()}
+
+    @property
+    def parent(self) -> XmlNode | None:
+        """The element around it; None for the root."""
+        parent = self.element.getparent()
+        return None if parent is None else XmlNode(parent, self.document)
+
+    def decompose(self) -> None:
+        """Takes the node out of the document; the text after it stays."""
+        parent = self.element.getparent()
+        if parent is not None:
+            _add_text(parent, self.element.getprevious(), self.element.tail or "")
+            parent.remove(self.element)
 
     def css(self, selector: str) -> list[LexborNode]:
         """Raises `UsageError`: CSS is for HTML."""

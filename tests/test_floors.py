@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "guard",
         "queries",
+        "nodes",
         "select",
         "xpath",
         "structured",
@@ -37,6 +38,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "options",
         "curl",
         "request",
+        "controls",
+        "filling",
         "forms",
         "http",
         "work",
