@@ -21,6 +21,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from reprlib import Repr
 from typing import Any, Literal
 
 __all__ = [
@@ -162,12 +163,26 @@ class ItemInvalid(ExtractionError):
     """
 
     def __init__(self, model: str, url: str, errors: list[dict[str, Any]], raw: dict[str, Any]):
-        fields = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
-        super().__init__("item_invalid", f"{model} at {url}: {fields}")
+        super().__init__("item_invalid", f"{model} at {url}: {'; '.join(map(_shown, errors))}")
         self.model = model
         self.url = url
         self.errors = errors
         self.raw = raw
+
+
+_BRIEF = Repr(maxstring=80, maxother=80)
+
+
+def _shown(error: dict[str, Any]) -> str:
+    """One field's error in a few words: what was tried, and what was found."""
+    tried = ", ".join(map(repr, error.get("selectors") or ()))
+    text = str(error["message"])
+    if error.get("value") is not None:
+        text += f", got {_BRIEF.repr(error['value'])}"
+        text += f" by {tried}" if tried else ""
+    elif tried and error["field"]:
+        text += f" {tried}"
+    return f"{error['field']}: {text}" if error["field"] else text
 
 
 class Drop(Exception):

@@ -297,8 +297,8 @@ class Invalid:
         self.error.raw[name] = value
 
     def __repr__(self) -> str:
-        reasons = "; ".join(f"{e['field']}: {e['message']}" for e in self.error.errors)
-        return f"<Invalid {self.model.__name__}: {reasons}>"
+        reasons = (f"{e['field']}: {e['message']}".removeprefix(": ") for e in self.error.errors)
+        return f"<Invalid {self.model.__name__}: {'; '.join(reasons)}>"
 
 
 def _invalid(model: type, url: str, errors: list[dict[str, Any]], raw: Any) -> Any:
