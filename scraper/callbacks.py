@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, get_type_hints
 
@@ -13,7 +13,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from scraper.errors import SpiderError
 from scraper.spider import Spider
 
-__all__ = ["Bound", "Callbacks", "drain"]
+__all__ = ["Bound", "Callbacks", "drain", "each"]
 
 Take = Callable[[Any], Awaitable[None]]
 
@@ -105,3 +105,21 @@ async def drain(result: Any, take: Take) -> None:
         return None
     await take(result)
     return None
+
+
+async def each(result: Any) -> AsyncGenerator[Any, None]:
+    """As `drain`, for a method that goes on after it: every value that a callback gives."""
+    if inspect.isawaitable(result):
+        result = await result
+    if inspect.isasyncgen(result):
+        async with aclosing(result) as values:
+            async for value in values:
+                yield value
+    elif inspect.isgenerator(result):
+        try:
+            for value in result:
+                yield value
+        finally:
+            result.close()
+    elif result is not None:
+        yield result
