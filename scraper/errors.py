@@ -170,15 +170,14 @@ class ItemInvalid(ExtractionError):
         self.raw = raw
 
 
-_BRIEF = Repr(maxstring=80, maxother=80)
-
-
 def _shown(error: dict[str, Any]) -> str:
     """One field's error in a few words: what was tried, and what was found."""
     tried = ", ".join(map(repr, error.get("selectors") or ()))
     text = str(error["message"])
     if error.get("value") is not None:
-        text += f", got {_BRIEF.repr(error['value'])}"
+        brief = Repr()
+        brief.maxstring = brief.maxother = 80
+        text += f", got {brief.repr(error['value'])}"
         text += f" by {tried}" if tried else ""
     elif tried and error["field"]:
         text += f" {tried}"
