@@ -39,6 +39,11 @@ from scraper.request import (
 from scraper.select import Document, Selector, SelectorList
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from scraper.controls import Owners
+    from scraper.forms import Form
+    from scraper.options import RequestOptions
     from scraper.structured import Structured
     from scraper.xpath import XmlDocument
 
@@ -307,7 +312,10 @@ class Response:
         return forbids_following(self.document, self.headers.getall("X-Robots-Tag"))
 
     def follow(
-        self, url: str | Selector | SelectorList, callback: Callback = None, **options: Any
+        self,
+        url: str | Selector | SelectorList,
+        callback: Callback = None,
+        **options: Unpack[RequestOptions],
     ) -> Request:
         """A request for *url* (relative to the page) or for the link that a selector found.
 
@@ -324,7 +332,8 @@ class Response:
         name = self.request.callback if callback is None else callback_name(callback)
         session = self.request.session
         if options:
-            return Request(self._absolute(url), name, **{"session": session, **options})
+            options.setdefault("session", session)
+            return Request(self._absolute(url), name, **options)
         known = self._followed.get(callback)
         if known is None:
             known = {} if self.memo is None else self.memo.requests(name, session)
@@ -377,6 +386,32 @@ class Response:
                 hint="response.follow(url), or response.follow_all(css='a.next').",
             )
         return [self.follow(url, callback, **options) for url in urls]
+
+    # Forms --------------------------------------------------------------------------------------
+
+    def form(
+        self,
+        css: str | None = None,
+        *,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002 - as the attribute is called
+        index: int = 0,
+    ) -> Form:
+        """A form of the page, to be filled in and sent: `response.form("#login").submit({…})`.
+
+        *css*: the form itself, anything in it, or what it lies in. *name*, *id*: its attributes.
+        *index*: which one of those that are left. Raises `UsageError` saying which forms there
+        are. See `Form`.
+        """
+        from scraper.forms import find_form
+
+        return find_form(self, self._owners, css, name, id, index)
+
+    @cached_property
+    def _owners(self) -> Owners:
+        from scraper.controls import Owners
+
+        return Owners(self.document, self.text)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url}>"
