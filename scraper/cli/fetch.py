@@ -211,7 +211,7 @@ class Fetched:
             "robots_s": round(self.robots, 6),
             "total_s": round(self.total, 6),
         }
-        if body and is_binary(response.body):
+        if body and is_binary(response):
             told["body_base64"] = base64.b64encode(response.body).decode()
         elif body:
             told["body"] = response.text
@@ -224,7 +224,7 @@ class Fetched:
         yield f"{status_line(response.status)}  {response.url}"
         for hop in self.redirects:
             yield _row("redirected", f"{hop.status} from {hop.url}")
-        if not is_binary(response.body):
+        if not is_binary(response):
             yield _row("encoding", f"{response.encoding} ({encoding_source(response)})")
         yield _row("size", self._size())
         yield _row("time", self._time())
@@ -279,10 +279,11 @@ def encoding_source(response: Response) -> str:
     return "declared in the page" if said else "guessed: nobody says"
 
 
-def is_binary(body: bytes) -> bool:
-    """Whether a body's beginning holds what no text does (MIME Sniffing Standard)."""
+def is_binary(response: Response) -> bool:
+    """Whether the body is neither markup nor any other text (MIME Sniffing Standard)."""
+    body = response.body
     marked = body.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE))
-    return not marked and BINARY.search(body[:1024]) is not None
+    return not (marked or response.is_html) and BINARY.search(body[:1024]) is not None
 
 
 # Showing it ---------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def _print_body(response: Response) -> None:
     if not sys.stdout.isatty():
         write_bytes(response.body)
         return
-    if is_binary(response.body):
+    if is_binary(response):
         kind = response.headers.get("content-type", "unknown type")
         raise UsageError(
             f"the body is binary ({kind}, {len(response.body):,} bytes), and this is a terminal",

@@ -129,7 +129,7 @@ def reworded(error: Exception, url: str) -> ScraperError:
             hint="Raised by a middleware; --debug shows the traceback.",
         )
     row = reason_of(error.reason)
-    detail = "" if error.detail in ("", url) else f": {error.detail}"
+    detail = "" if error.detail in ("", url, row.meaning) else f": {error.detail}"
     where = urls.redact(error.url or url)
     hint = f"Way out: {row.way_out}" if row.way_out else ""
     if error.reason == "robots_denied":
