@@ -15,17 +15,22 @@ The house, floor by floor; a module imports only from its own floor and those be
 
 from scraper._version import __version__
 from scraper.api import crawl, run, stream
+from scraper.crawlspider import CrawlSpider, Rule
 from scraper.errors import Drop, FetchError, ItemInvalid, Retry, ScraperError, Throttled
 from scraper.http import Failure, Headers, Request, Response
 from scraper.items import Css, Item
+from scraper.linkfilters import FILE_ENDINGS, glob
 from scraper.protocols import CrawlInfo, Fetch, Middleware, Observer, Page, Pipeline, Sink
 from scraper.report import CrawlResult
 from scraper.select import Selector, SelectorList
+from scraper.sitemapspider import SitemapSpider
 from scraper.spider import Output, Spider, Yielded
 
 __all__ = [
+    "FILE_ENDINGS",
     "CrawlInfo",
     "CrawlResult",
+    "CrawlSpider",
     "Css",
     "Drop",
     "Failure",
@@ -42,15 +47,18 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Rule",
     "ScraperError",
     "Selector",
     "SelectorList",
     "Sink",
+    "SitemapSpider",
     "Spider",
     "Throttled",
     "Yielded",
     "__version__",
     "crawl",
+    "glob",
     "run",
     "stream",
 ]

@@ -174,6 +174,9 @@ class Sitemap:
                 self.warnings.append("it is empty")
                 return
             head += piece
+        if _HTML.match(head):
+            self.warnings.append("it is an HTML page, no sitemap")
+            return
         text = chain([head], text)
         is_xml = head.lstrip("\ufeff \t\r\n\0").startswith("<") or _LATE_XML.search(head)
         for entry in self._xml(text) if is_xml else self._lines(text):
@@ -218,6 +221,7 @@ class Sitemap:
         return f"<Sitemap {self.url}: {self.count:,} entries so far>"
 
 
+_HTML = re.compile(r"[\s\ufeff]*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 _LATE_XML = re.compile(r"<(?:\?xml|(?:[\w.-]+:)?(?:urlset|sitemapindex|rss|feed)\b)", re.IGNORECASE)
 
 

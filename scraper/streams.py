@@ -184,9 +184,9 @@ def _mended(pieces: Iterable[str]) -> Iterator[bytes]:
             if piece is not None and len(text) < OPENING:
                 held = text  # the opening is looked at whole
                 continue
-            text, begun = _OPENING.sub("", text, count=1), True
-            if not text.startswith("<"):
-                text = _OTHER_OPENING.sub("", text, count=1)
+            text, begun = _OPENING.sub(_blank, text, count=1), True
+            if not text.lstrip("\n").startswith("<"):
+                text = _OTHER_OPENING.sub(_blank, text, count=1)
         if piece is not None:
             cut = _boundary(text)
             text, held = text[:cut], text[cut:]
@@ -201,6 +201,10 @@ def _mended(pieces: Iterable[str]) -> Iterator[bytes]:
         if "&" in text:
             text = _MEND.sub(_mend, text)
         yield _encoded(text)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return "\n" * match[0].count("\n")  # the lines keep their numbers
 
 
 def _boundary(text: str) -> int:
@@ -311,6 +315,8 @@ class RowReader(Generic[Row]):
             if len(self.above) > MAX_DEPTH:
                 raise _too_deep()
             self.outside(name)
+            if self.ended:
+                raise _EndedError
 
     def _end(self, name: str) -> None:
         if self.depth > 1:
@@ -321,6 +327,10 @@ class RowReader(Generic[Row]):
             self.above.pop()
             return
         self.depth -= 1
+
+
+class _EndedError(Exception):
+    """A reader has seen enough."""
 
 
 def _too_deep() -> ExtractionError:
@@ -354,8 +364,8 @@ def read_rows(pieces: Iterable[str], reader: RowReader[Row], warnings: list[str]
     """The rows of an XML document, each when its piece has been read.
 
     A document that is damaged is read on at its next row, `MAX_RESTARTS` times; *warnings* says
-    where it began. Setting `reader.ended` ends the reading. Raises `ExtractionError`:
-    `xml_entity`, `parse_limit` (nested too deep, a tag of megabytes).
+    where it began. A reader that sets `ended` in `outside` ends the reading. Raises
+    `ExtractionError`: `xml_entity`, `parse_limit` (nested too deep, a tag of megabytes).
     """
     feed = _Feed(reader)
     for data in _mended(pieces):
@@ -405,6 +415,10 @@ class _Feed:
             self._parser.Parse(data, False)
         except expat.ExpatError as error:
             return self._damaged(error, data)
+        except _EndedError:
+            return b""
+        except ExtractionError as error:  # without the frames of expat's C code
+            raise error.with_traceback(None) from None
         self._sent += len(data)
         if self._sent - self._parser.CurrentByteIndex > MAX_TOKEN:
             raise ExtractionError("parse_limit", f"an XML tag of more than {MAX_TOKEN:,} bytes")
