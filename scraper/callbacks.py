@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from types import FunctionType
 from typing import Any, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -29,14 +30,19 @@ class Bound:
         self.adapters = _adapters(method)
 
     def call(self, argument: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Start the callback. Raises `ValueError` naming a kwarg that does not fit."""
+        """Start the callback. Raises `ValueError` naming a kwarg that does not fit.
+
+        Values come as JSON holds them; a model among them is found by its fields' names.
+        """
         if not kwargs:
             return self.method(argument)
         made = {}
         for name, value in kwargs.items():
             adapter = self.adapters.get(name)
             try:
-                made[name] = value if adapter is None else adapter.validate_python(value)
+                made[name] = (
+                    value if adapter is None else adapter.validate_python(value, by_name=True)
+                )
             except ValidationError as error:
                 first = error.errors()[0]
                 raise ValueError(
@@ -69,10 +75,7 @@ class Callbacks:
 
 
 def _adapters(method: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
-    try:
-        hints = get_type_hints(method, include_extras=True)
-    except Exception:  # noqa: BLE001 - unreadable annotations mean unvalidated kwargs, as in a call
-        return {}
+    hints = _parameter_types(method)
     adapters: dict[str, TypeAdapter[Any]] = {}
     for name in list(inspect.signature(method).parameters)[1:]:
         if name in hints:
@@ -81,6 +84,20 @@ def _adapters(method: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
             except (PydanticSchemaGenerationError, PydanticUserError):
                 continue
     return adapters
+
+
+def _parameter_types(method: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of the parameters; what is returned may name what cannot be found here."""
+    function = inspect.unwrap(method)
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType):
+        return {}
+    shown = FunctionType(function.__code__, function.__globals__, closure=function.__closure__)
+    shown.__annotations__ = {n: a for n, a in function.__annotations__.items() if n != "return"}
+    try:
+        return get_type_hints(shown, include_extras=True)
+    except Exception:  # noqa: BLE001 - unreadable annotations mean unvalidated kwargs, as in a call
+        return {}
 
 
 async def drain(result: Any, take: Take) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from scraper.callbacks import Callbacks, drain
+from scraper.callbacks import Callbacks, drain, each
 from scraper.errors import SpiderError
 from scraper.items import Item
-from scraper.spider import Spider
+from scraper.spider import Output, Spider
 
 
 class Half(Item):
@@ -38,6 +38,9 @@ class Shapes(Spider):
 
     async def indirect(self, response: str) -> AsyncIterator[str]:
         return self.generator(response)
+
+    async def usual(self, response: str, page: int) -> Output:
+        yield {"page": page}
 
     async def typed(self, response: str, page: int, half: Half, rest: Any = None) -> list[Any]:
         return [page, half, rest]
@@ -102,3 +105,17 @@ def test_a_callback_that_is_gone_says_what_to_do() -> None:
     with pytest.raises(SpiderError) as caught:
         callbacks["gone"]
     assert "--fresh" in caught.value.hint
+
+
+async def test_kwargs_of_the_usual_callback_are_validated() -> None:
+    assert await given("usual", page="3") == [{"page": 3}]
+    with pytest.raises(ValueError, match=r"usual\(page=…\)"):
+        await given("usual", page="three")
+
+
+@pytest.mark.parametrize(
+    "name", ["generator", "coroutine", "nothing", "plain", "direct", "indirect"]
+)
+async def test_each_gives_what_drain_gives(name: str) -> None:
+    started = Callbacks(Shapes())[name].call("a", {})
+    assert [value async for value in each(started)] == await given(name)
