@@ -18,7 +18,7 @@ from scraper.api import crawl, run, stream
 from scraper.crawlspider import CrawlSpider, Rule
 from scraper.errors import Drop, FetchError, ItemInvalid, Retry, ScraperError, Throttled
 from scraper.http import Failure, Headers, Request, Response
-from scraper.items import Css, Item
+from scraper.items import Css, Item, Json, Meta, Url, XPath
 from scraper.linkfilters import FILE_ENDINGS, glob
 from scraper.protocols import CrawlInfo, Fetch, Middleware, Observer, Page, Pipeline, Sink
 from scraper.report import CrawlResult
@@ -39,6 +39,8 @@ __all__ = [
     "Headers",
     "Item",
     "ItemInvalid",
+    "Json",
+    "Meta",
     "Middleware",
     "Observer",
     "Output",
@@ -55,6 +57,8 @@ __all__ = [
     "SitemapSpider",
     "Spider",
     "Throttled",
+    "Url",
+    "XPath",
     "Yielded",
     "__version__",
     "crawl",

@@ -163,7 +163,8 @@ class ItemInvalid(ExtractionError):
     """
 
     def __init__(self, model: str, url: str, errors: list[dict[str, Any]], raw: dict[str, Any]):
-        super().__init__("item_invalid", f"{model} at {url}: {'; '.join(map(_shown, errors))}")
+        where = f"{model} at {url}" if url else model
+        super().__init__("item_invalid", f"{where}: {'; '.join(map(_shown, errors))}")
         self.model = model
         self.url = url
         self.errors = errors

@@ -20,16 +20,19 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import pydantic_core
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import ValidationError
 from selectolax.lexbor import LexborHTMLParser
 
 from scraper import plans
 from scraper.errors import ExtractionError, ItemInvalid, UsageError
-from scraper.markers import Css, Json, Meta, Source, Url, XPath
+from scraper.markers import Css, Json, Meta, Url, XPath
+from scraper.marking import Source
 from scraper.plans import Plan, plan_of
 from scraper.records import encode, record
 from scraper.select import Selector, SelectorList
+from scraper.shapes import check, field_names, part_of
 
 if TYPE_CHECKING:
     from scraper.structured import Structured
@@ -47,11 +50,11 @@ __all__ = [
     "extract_all",
     "extract_all_from",
     "extract_from",
+    "json_value",
     "record",
 ]
 
 M = TypeVar("M")
-
 
 
 class Item(BaseModel):
@@ -67,7 +70,7 @@ class Item(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         for name, field in cls.__pydantic_fields__.items():
-            plans.check(cls, plans.part_of(name, field))
+            check(cls, part_of(name, field))
 
 
 # Extraction -------------------------------------------------------------------------------------
@@ -275,30 +278,47 @@ class Invalid:
         object.__setattr__(self, "error", error)
 
     def __getattr__(self, name: str) -> Any:
-        if name in plans.field_names(self.model) or (
-            name[:2] != "__" and hasattr(self.model, name)
-        ):
+        if name in field_names(self.model) or (name[:2] != "__" and hasattr(self.model, name)):
             raise self.error.with_traceback(None)
         raise AttributeError(f"{self.model.__name__} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in plans.field_names(self.model):
+        if name not in field_names(self.model):
             raise AttributeError(f"{self.model.__name__} has no field {name!r}")
         self.error.raw[name] = value
 
     def __getitem__(self, name: str) -> Any:
-        if name in plans.field_names(self.model):
+        if name in field_names(self.model):
             raise self.error.with_traceback(None)
         raise KeyError(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name not in plans.field_names(self.model):
+        if name not in field_names(self.model):
             raise KeyError(name)
         self.error.raw[name] = value
 
     def __repr__(self) -> str:
         reasons = (f"{e['field']}: {e['message']}".removeprefix(": ") for e in self.error.errors)
         return f"<Invalid {self.model.__name__}: {'; '.join(reasons)}>"
+
+
+def json_value(value: Any) -> Any:
+    """*value* as JSON would bring it back: models, dates, sets and the like in their JSON form.
+
+    Raises the `ItemInvalid` of an `Invalid` anywhere in it, and `TypeError` or `ValueError` for
+    what JSON cannot hold.
+    """
+    return pydantic_core.to_jsonable_python(
+        value, by_alias=False, round_trip=True, fallback=_no_json
+    )
+
+
+def _no_json(value: Any) -> Any:
+    if isinstance(value, Invalid):
+        raise value.error.with_traceback(None)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"JSON has no form for {type(value).__name__}")
 
 
 def _invalid(model: type, url: str, errors: list[dict[str, Any]], raw: Any) -> Any:

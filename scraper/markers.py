@@ -1,202 +1,27 @@
-"""Markers: where a field's value stands, as CSS, XPath, a path in JSON, meta, or the URL.
-
-A marker is a declaration. What it compiles to is a list of *ways*, one for each of its
-alternatives: functions that take the place to look in (an element, or a JSON value) and the page,
-and give a value, or None when nothing is there. `scraper.plans` puts them in order.
-"""
+"""The markers: where a field's value stands, as CSS, XPath, a path in JSON, meta, or the URL."""
 
 from __future__ import annotations
 
-import re as relib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 from selectolax.lexbor import LexborNode
 
-from scraper import urls
-from scraper.errors import ExtractionError, UsageError
+from scraper.errors import UsageError
+from scraper.marking import UNSET, Kind, Marker, Refine, Search, Source, Way
+from scraper.paths import compile_path, dig
 from scraper.select import (
     Pattern,
     Query,
     Root,
     Selector,
-    SelectorList,
     attribute,
     collapse,
     compile_css,
-    compile_re,
     find,
 )
 
-if TYPE_CHECKING:
-    from scraper.structured import Structured
-
-__all__ = ["Css", "Json", "Marker", "Meta", "Source", "Url", "Way", "XPath"]
-
-MAX_TEXT = 64 * 1024 * 1024
-"""Characters that one field may collect: matches nested in each other repeat their text."""
-
-
-class Source(Protocol):
-    """The page that values are extracted from, as far as markers ask; `Response` is one."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def base_url(self) -> str: ...
-    @property
-    def meta(self) -> Mapping[str, Any]: ...
-    @property
-    def kwargs(self) -> Mapping[str, Any]: ...
-    @property
-    def is_html(self) -> bool: ...
-    @property
-    def document(self) -> Selector: ...
-    @property
-    def selector(self) -> Selector:
-        """What XPath starts from: the document, or XML read as XML."""
-
-    @property
-    def data(self) -> Sequence[Any]:
-        """The body of a JSON response as the only value, else `structured().values`."""
-
-    def structured(self) -> Structured: ...
-    def css(self, selector: str) -> SelectorList: ...
-    def xpath(self, query: str, /) -> SelectorList: ...
-
-
-Way = Callable[[Any, Source], Any]
-"""(the element or JSON value to look in, the page) -> what is there, or None."""
-
-Search = Callable[[Any, Source], Iterator[Any]]
-
-Kind = Literal["text", "value", "whole"]
-"""What a field takes of JSON: numbers as text, one value as it is, or a list as one value."""
-
-Refine = Callable[[str, Source], str | None]
-
-_UNSET: Any = type("Unset", (), {"__repr__": lambda _: "<unset>"})()
-
-
-class Marker:
-    """What all markers share: their alternatives, and what happens to what they find.
-
-    *re*: the first group (or the whole match) of its first match; what does not match is passed
-    over. *absolute*: a URL, resolved against the page's base; what is no URL is passed over.
-    *strip*: white space collapsed in an element's text, removed at the ends of other strings;
-    False keeps what the source has. *join*: every match, joined with this string into one.
-    *default*: the value when nothing matches; it goes before the field's own default.
-    """
-
-    __slots__ = ("absolute", "alternatives", "default", "join", "re", "strip")
-
-    on_page: ClassVar[bool] = False
-    """Whether it looks for elements, so that the page must be markup."""
-
-    def __init__(
-        self,
-        *alternatives: str,
-        re: Pattern | None,
-        absolute: bool,
-        strip: bool,
-        join: str | None,
-        default: Any,
-    ) -> None:
-        self.alternatives = alternatives
-        self.re = None if re is None else compile_re(re)
-        self.absolute = absolute
-        self.strip = strip
-        self.join = join
-        self.default = default
-
-    @property
-    def has_default(self) -> bool:
-        return self.default is not _UNSET
-
-    @property
-    def gives_text(self) -> bool:
-        """Whether only text can come of it, so that no nested item can."""
-        return self.re is not None or self.absolute or self.join is not None
-
-    @property
-    def tried(self) -> list[str]:
-        """What an error lists as selectors: a call of the marker for each alternative."""
-        options = self._options()
-        if not self.alternatives:
-            return [repr(self)]
-        return [self._call([repr(given), *options]) for given in self.alternatives]
-
-    def one(self, kind: Kind, *, inside: bool = False) -> list[Way]:
-        """The ways to one value. *inside*: the place to look in is a JSON value."""
-        raise NotImplementedError
-
-    def all(self, kind: Kind, *, inside: bool = False) -> list[Way]:
-        """The ways to a list of every match; None rather than an empty one."""
-        raise NotImplementedError
-
-    def _options(self) -> list[str]:
-        """The options that tell where the marker looks, as they were written."""
-        return []
-
-    def _call(self, parts: Iterable[str]) -> str:
-        return f"{type(self).__name__}({', '.join(parts)})"
-
-    def __repr__(self) -> str:
-        parts = [*map(repr, self.alternatives), *self._options()]
-        if self.re is not None:
-            parts.append(f"re={self.re.pattern!r}")
-        if self.absolute:
-            parts.append("absolute=True")
-        if not self.strip:
-            parts.append("strip=False")
-        if self.join is not None:
-            parts.append(f"join={self.join!r}")
-        if self.has_default:
-            parts.append(f"default={self.default!r}")
-        return self._call(parts)
-
-    # What all kinds do with the strings they find ----------------------------------------------
-
-    def _refine(self) -> Refine | None:
-        """From a string to what *re* and *absolute* make of it; None passes it over."""
-        pattern, absolute = self.re, self.absolute
-
-        def refine(value: str, source: Source) -> str | None:
-            if pattern is not None:
-                match = pattern.search(value)
-                if match is None:
-                    return None
-                value = (match[1] or "") if pattern.groups else match[0]
-            if absolute:
-                return (urls.parse(value.strip(), source.base_url) or None) if value else None
-            return value
-
-        return None if pattern is None and not absolute else refine
-
-    def _gather(self, values: Iterable[Any], source: Source, refine: Refine | None) -> list[Any]:
-        """All of *values*, refined, within bounds."""
-        size = 0
-        gathered = []
-        for value in values:
-            if type(value) is str:
-                if refine is not None and (value := refine(value, source)) is None:
-                    continue
-                size += len(value)
-                if size > MAX_TEXT:
-                    raise ExtractionError(
-                        "parse_limit", f"{self!r} gives more than {MAX_TEXT >> 20} M characters"
-                    )
-            gathered.append(value)
-        return gathered
-
-    def _joined(self, values: Iterable[Any], source: Source, refine: Refine | None) -> str | None:
-        """All of *values* as one string; None when there are none."""
-        gathered = self._gather(values, source, refine)
-        if not gathered:
-            return None
-        return (self.join or "").join(value for value in map(str, gathered) if value)
-
+__all__ = ["Css", "Json", "Meta", "Url", "XPath"]
 
 # Elements ---------------------------------------------------------------------------------------
 
@@ -220,7 +45,7 @@ class Css(Marker):
         absolute: bool = False,
         strip: bool = True,
         join: str | None = None,
-        default: Any = _UNSET,
+        default: Any = UNSET,
     ) -> None:
         if not selectors or not all(str(s).strip() for s in selectors):
             raise UsageError("Css() takes at least one selector, as strings: Css('h1', '.title')")
@@ -361,7 +186,7 @@ class XPath(Marker):
         absolute: bool = False,
         strip: bool = True,
         join: str | None = None,
-        default: Any = _UNSET,
+        default: Any = UNSET,
     ) -> None:
         if not queries or not all(str(query).strip() for query in queries):
             raise UsageError("XPath() takes at least one query, as strings: XPath('//h1')")
@@ -479,8 +304,8 @@ class _Data(Marker):
             for each in value if isinstance(value, list) else (value,):
                 if isinstance(each, str):
                     yield each.strip() if self.strip else each
-                elif isinstance(each, int | float) and kind == "text" and each is not True:
-                    yield each if each is False else str(each)
+                elif type(each) in {int, float} and kind == "text":
+                    yield str(each)
                 elif each is not None:
                     yield each
 
@@ -506,7 +331,7 @@ class Json(_Data):
         absolute: bool = False,
         strip: bool = True,
         join: str | None = None,
-        default: Any = _UNSET,
+        default: Any = UNSET,
     ) -> None:
         if type is not None and script is not None:
             raise UsageError("Json() looks in nodes of a type or in one script, not in both")
@@ -565,7 +390,7 @@ class Meta(_Data):
         absolute: bool = False,
         strip: bool = True,
         join: str | None = None,
-        default: Any = _UNSET,
+        default: Any = UNSET,
     ) -> None:
         if not paths or not all(paths):
             raise UsageError("Meta() takes at least one key: Meta('category')")
@@ -589,75 +414,13 @@ def _in_request(path: str) -> Search:
     return search
 
 
-def dig(value: Any, keys: Iterable[str | int]) -> Any:
-    """What *keys* lead to, through mappings and (by number) lists; None when they lead nowhere."""
-    for key in keys:
-        if isinstance(value, Mapping):
-            value = value.get(key)
-        elif isinstance(value, Sequence) and not isinstance(value, str) and _is_number(key):
-            at = int(key)
-            value = value[at] if -len(value) <= at < len(value) else None
-        else:
-            return None
-    return value
-
-
-def _is_number(key: str | int) -> bool:
-    return isinstance(key, int) or (key.isascii() and key.isdigit())
-
-
 class Url(_Data):
     """A field's value: the URL of the page itself, after redirects. `Url(re=r"/id/(\\d+)")`."""
 
     __slots__ = ()
 
-    def __init__(self, *, re: Pattern | None = None, default: Any = _UNSET) -> None:
+    def __init__(self, *, re: Pattern | None = None, default: Any = UNSET) -> None:
         super().__init__(re=re, absolute=False, strip=True, join=None, default=default)
 
     def searches(self, *, inside: bool = False) -> list[Search]:
         return [lambda root, source: iter((source.url,))]
-
-
-# JMESPath ---------------------------------------------------------------------------------------
-
-_PLAIN_PATH = relib.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", relib.ASCII)
-
-
-@lru_cache(maxsize=1024)
-def compile_path(path: str) -> Callable[[Any], Any]:
-    """A search by JMESPath that gives None where there is nothing. Raises `UsageError`."""
-    if _PLAIN_PATH.fullmatch(path):  # what most paths are, at a tenth of the price
-        keys = tuple(path.split("."))
-
-        def follow(value: Any) -> Any:
-            for key in keys:
-                if not isinstance(value, dict):
-                    return None
-                value = value.get(key)
-            return value
-
-        return follow
-    return _compile_jmespath(path)
-
-
-def _compile_jmespath(path: str) -> Callable[[Any], Any]:
-    import jmespath
-    from jmespath.exceptions import JMESPathError
-
-    try:
-        compiled = jmespath.compile(path)
-    except (JMESPathError, ValueError, RecursionError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(
-            f"not a valid JMESPath: {path!r} ({said})",
-            hint='Keys with other characters than letters, digits and "_" stand in double quotes:'
-            """ Json('offers."@type"').""",
-        ) from None
-
-    def search(value: Any) -> Any:
-        try:
-            return compiled.search(value)
-        except (JMESPathError, RecursionError, TypeError, ValueError, ArithmeticError):
-            return None  # a function that was given nothing, or another type: nothing is there
-
-    return search

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from scraper import urls
 from scraper.errors import UsageError
+from scraper.items import json_value
 
 if TYPE_CHECKING:
     from scraper.multipart import File, Files
@@ -30,6 +31,7 @@ __all__ = [
     "content_of",
     "default_header",
     "kept",
+    "kept_json",
     "lower",
     "statuses",
     "stored",
@@ -226,6 +228,33 @@ def kept(mapping: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return MappingProxyType(dict(mapping)) if mapping else NOTHING
 
 
+def kept_json(mapping: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """A copy of `meta` or `kwargs` as JSON values, taken now: what a resume will find.
+
+    Raises `UsageError` naming the key whose value JSON cannot hold, and the `ItemInvalid` of an
+    item that is none.
+    """
+    if not mapping:
+        return NOTHING
+    return MappingProxyType({
+        key: value if value.__class__ in _PLAIN else _as_json(key, value)
+        for key, value in mapping.items()
+    })
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _as_json(key: str, value: Any) -> Any:
+    try:
+        return json_value(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"Request: meta and kwargs must be JSON values, and {key!r} is not: {error}",
+            hint="Pass items, dataclasses, strings, numbers, dates, and lists and dicts of these.",
+        ) from None
+
+
 def statuses(accept: Collection[int | str] | None) -> frozenset[int | str]:
     """What `accept` admits: a set of statuses, or of `"*"`."""
     if not accept:
@@ -251,7 +280,7 @@ _AS_STORED: Mapping[str, Callable[[Any], Any]] = MappingProxyType({
     "headers": kept,
     "cookies": kept,
     "accept": statuses,
-    "meta": kept,
-    "kwargs": kept,
+    "meta": kept_json,
+    "kwargs": kept_json,
     "secret": lower,
 })

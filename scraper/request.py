@@ -26,6 +26,7 @@ from scraper.options import (
     content_of,
     default_header,
     kept,
+    kept_json,
     lower,
     statuses,
     stored,
@@ -113,9 +114,10 @@ class Request:
     `priority`: higher goes first within a host. `unique=False` fetches even what was fetched
     before. `accept`: statuses besides 2xx that reach the callback (`"*"`: all). `repeatable`: may
     be sent again after a crash (default: GET and HEAD). `session`: the name of a cookie jar; jars
-    share nothing. `meta`, `kwargs`: JSON values; kwargs go to the callback. `timeout`: seconds
-    for the whole exchange. `secret`: names of headers that must not follow a redirect to another
-    origin (`Authorization` and `Cookie` never do).
+    share nothing. `meta`, `kwargs`: JSON values, and items, dates and the like as JSON has them;
+    kwargs go to the callback, as the types that it declares. `timeout`: seconds for the whole
+    exchange. `secret`: names of headers that must not follow a redirect to another origin
+    (`Authorization` and `Cookie` never do).
 
     Raises `UsageError` for bodies that exclude each other, files that cannot be read, and
     callbacks without a name. A URL that is none makes a request that ends `url_invalid`.
@@ -178,8 +180,8 @@ class Request:
             verb in REPEATABLE if repeatable is None else repeatable,
             session,
             proxy,
-            kept(meta),
-            kept(kwargs),
+            kept_json(meta),
+            kept_json(kwargs),
             timeout,
             lower(secret),
         )
@@ -193,6 +195,36 @@ class Request:
         request._options = options
         request._fingerprint = None
         return request
+
+    @classmethod
+    def from_curl(
+        cls,
+        command: str,
+        callback: Callback = None,
+        *,
+        ignore: bool = False,
+        **overrides: Unpack[RequestOptions],
+    ) -> Self:
+        """The request that a curl command makes, as browsers copy it ("Copy as cURL").
+
+        Understands the quoting of POSIX shells and of Windows' `cmd`; paste into a raw string.
+        *overrides*: keywords of `Request` that replace what the command says; a body replaces its
+        body. What the downloader says itself (`Host`, `Content-Length`, `Accept-Encoding`) and
+        what asks for half an answer (`If-None-Match`, `If-Modified-Since`) is left out; headers
+        that sound like credentials do not follow a redirect to another origin.
+
+        Raises `UsageError` for what is no curl command, for an option that is not known (with
+        *ignore*, it is passed over), for what a shell would replace (`$NAME`), and for data from
+        a file (`-d @name`), which a pasted text may not read.
+        """
+        from scraper.curl import parse_curl
+
+        url, options = parse_curl(command, ignore=ignore)
+        if overrides.keys() & {"body", "json", "form", "files"} and options.pop("body", None):
+            said = options.get("headers") or {}
+            options["headers"] = {n: v for n, v in said.items() if n.lower() != "content-type"}
+        options.update(overrides)
+        return cls(url, callback, **options)
 
     @property
     def url(self) -> str:

@@ -254,7 +254,7 @@ def test_models_that_no_page_can_fill() -> None:
 
 
 def test_nested_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scraper.markers.MAX_TEXT", 10_000)
+    monkeypatch.setattr("scraper.marking.MAX_TEXT", 10_000)
     page = Document(b"<div>" * 200 + b"x" * 100)
     with pytest.raises(ExtractionError) as caught:
         one(Annotated[list[str], Css("div")], page=page)
