@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import functools
-import threading
+import json
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +30,10 @@ from scraper.errors import CrawlFailed, FetchError, ItemInvalid, SpiderError
 from scraper.http import Request, Response
 from scraper.job import started_now
 from scraper.lifecycle import Crawl, Identity
-from scraper.pipelines.chain import Chain, Delivered, Dropped, Failed, Rejected
-from scraper.pipelines.page import StagedPage
+from scraper.pipelines.chain import Chain, Delivered, Dropped
+from scraper.pipelines.jsonl import Jsonl
+from scraper.pipelines.page import StagedPage, group_records
+from scraper.pipelines.rejected import RejectedItems
 from scraper.project import Project
 from scraper.protocols import Fetch
 from scraper.report import CrawlResult
@@ -48,7 +49,6 @@ __all__ = [
     "Parsed",
     "Visitor",
     "Workbench",
-    "WorkbenchThread",
     "fetch_page",
     "open_workbench",
 ]
@@ -84,12 +84,17 @@ class Link:
 
 @dataclass(slots=True)
 class Parsed:
-    """What a callback gave for one page, in order."""
+    """What a callback gave for one page, in order.
+
+    `items`: those that reached the chain's end, and `records`: the same as JSON values, as an
+    output would have them. `rejected`: records of the rejected file (`pipelines.quarantine`).
+    """
 
     callback: str
     items: list[Any] = field(default_factory=list)
+    records: list[Any] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
-    rejected: list[Rejected | Failed] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
 
@@ -109,6 +114,9 @@ class Workbench:
         self._parts = build(spider, self.config, root=root, default_output=False)
         kept = [stage for stage in self._parts.chain.stages if not hasattr(stage, "recovery")]
         self._parts.chain = Chain(kept)
+        # Never opened, so nothing is written: what they would write is read from the page.
+        self._output, self._rejected = Jsonl(), RejectedItems()
+        self._chain = Chain([*kept, self._output], rejected=self._rejected)
         self._parts.middleware = (*self._parts.middleware, self._watch)
         vars(spider)["start"] = self._start  # in place of the method, for this one spider
         self._crawl = Crawl(self._parts, Identity(started_now(), root))
@@ -271,6 +279,8 @@ class Workbench:
         given = response.request.kwargs if kwargs is None else kwargs
         seen = set() if seen is None else seen
         seen.add(self.engine.scheduler.admission.identity(response.request))
+        if depth == 0:
+            self.engine.scheduler.admission.scope.start(response.url)
         return await self._beside(self._parse(response, name, given, depth + 1, seen))
 
     def _nearest(self, name: str) -> str:
@@ -297,21 +307,20 @@ class Workbench:
                     f"the callback yielded {given!r}: yield items, requests or lists of them"
                 )
             else:
-                sort(await self._parts.chain.run(given, page))
-
-        def sort(result: Any) -> None:
-            if isinstance(result, Delivered):
-                parsed.items.append(result.item)
-            elif isinstance(result, Dropped):
-                parsed.dropped.append(result)
-            else:
-                parsed.rejected.append(result)
+                result = await self._chain.run(given, page)
+                if isinstance(result, Delivered):
+                    parsed.items.append(result.item)
+                elif isinstance(result, Dropped):
+                    parsed.dropped.append(result)
 
         try:
             await drain(self._callbacks[name].call(response, kwargs), take)
         except (ItemInvalid, ValidationError) as error:
-            sort(self._parts.chain.reject(error, page))
+            self._chain.reject(error, page)
         finally:
+            staged = group_records([page])
+            parsed.records = [json.loads(line) for line in staged.get(self._output, ())]
+            parsed.rejected = [json.loads(line) for line in staged.get(self._rejected, ())]
             page.release()
         return parsed
 
@@ -336,73 +345,6 @@ class Workbench:
             if known and not origin.allowed(request.url):
                 refused = "robots_denied"
         return Link(request, refused)
-
-
-class WorkbenchThread:
-    """A workbench whose event loop runs in a thread of its own, for code that is not asynchronous.
-
-    ``with WorkbenchThread(bench) as sync: sync.fetch(url)``. An interrupt (Ctrl-C) cancels the
-    call that is waited for, and no more. `spider.fetch` may be awaited on any event loop.
-    """
-
-    def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="workbench", daemon=True)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            self._loop = runner.get_loop()
-            self._loop.call_soon(self._started.set)
-            self._loop.run_forever()
-        self._loop = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._started.wait()
-        try:
-            self.call(self.bench.__aenter__())
-        except BaseException:
-            self._stop()
-            raise
-        fetch = self.bench.engine.exchanges.fetch
-        self.bench.spider._fetch = functools.partial(self._from_anywhere, fetch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.call(self.bench.aclose())
-        finally:
-            self._stop()
-
-    def _stop(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    async def _from_anywhere(self, fetch: Fetch, request: Request) -> Response:
-        """*fetch* on the bench's loop, awaited on this one."""
-        if self._loop is None or asyncio.get_running_loop() is self._loop:
-            return await fetch(request)
-        work: Any = fetch(request)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of *work*, which runs on the bench's loop."""
-        if self._loop is None:
-            work.close()
-            raise CrawlFailed("the workbench is closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def fetch(self, request: Request | str) -> Response:
-        """See `Workbench.fetch`."""
-        return self.call(self.bench.fetch(request))
 
 
 class Visitor(Spider):

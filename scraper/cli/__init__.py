@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "failures": ("scraper.cli.failures:failures", "What failed in a job, why, and the way out."),
     "shell": ("scraper.cli.shell:shell", "Try selectors on a page, interactively."),
     "fetch": ("scraper.cli.fetch:fetch", "Fetch one page, and show what came."),
+    "parse": ("scraper.cli.parse:parse", "What a spider makes of one page."),
     "demo": ("scraper.cli.demo:demo", "Crawl a small shop on this machine."),
 }
 """Each command's function, and its line in the list of commands."""

@@ -21,6 +21,7 @@ import scraper
 from scraper import urls
 from scraper.cli.output import clean, complain, note
 from scraper.cli.pages import local_page, page_url, reworded
+from scraper.cli.worker import Worker
 from scraper.errors import ScraperError, UsageError
 from scraper.http import Request, Response
 from scraper.items import M
@@ -28,7 +29,7 @@ from scraper.mistakes import clip
 from scraper.project import find
 from scraper.select import SelectorList
 from scraper.spider import Spider
-from scraper.workbench import Visitor, WorkbenchThread
+from scraper.workbench import Visitor
 
 __all__ = ["Desk"]
 
@@ -51,7 +52,7 @@ SUFFIXES = {
 class Desk:
     """The namespace of a session, kept up to date: `response` and `request` are the last page's."""
 
-    def __init__(self, worker: WorkbenchThread) -> None:
+    def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.own: dict[str, Any] = {}  # the project's classes
         self.namespace: dict[str, Any] = {
@@ -124,9 +125,9 @@ class Desk:
         """`response.xpath(…)` of the page at hand."""
         return self.response.xpath(query)
 
-    def extract(self, model: type[M], css: str | None = None) -> M:
+    def extract(self, model: type[M], css: str | None = None, **options: Any) -> M:
         """`response.extract(…)` of the page at hand."""
-        return self.response.extract(model, css)
+        return self.response.extract(model, css, **options)
 
     def view(self, response: Response | None = None) -> None:
         """Open the page in a browser, as it came: from a file, whose path is printed."""

@@ -25,8 +25,9 @@ from scraper.cli.pages import (
     user_traceback,
 )
 from scraper.cli.run import spider_arguments
+from scraper.cli.worker import Worker
 from scraper.errors import ScraperError
-from scraper.workbench import WorkbenchThread, open_workbench
+from scraper.workbench import open_workbench
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -70,7 +71,7 @@ def shell(
     bench = open_workbench(spider, overrides=settings or [], args=spider_arguments(arguments or []))
     speak(bench.config, quiet=quiet, debug=debug)
     script = sys.stdin.read() if program is None and not sys.stdin.isatty() else program
-    with WorkbenchThread(bench) as worker:
+    with Worker(bench) as worker:
         desk = Desk(worker)
         try:
             if url is not None:
