@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -60,23 +60,48 @@ def attribute(node: LexborNode, name: str) -> str | None:
     return None
 
 
-def take(nodes: Iterable[LexborNode], query: Query) -> Iterator[str]:
-    """The strings that *query* takes of the elements it matched."""
-    if query.take == "text":
-        for node in nodes:
-            yield from own_texts(node)
-    elif query.take == "texts":
-        covered: set[int] = set()  # what lies below an earlier match was given with it
-        for node in nodes:
-            if node.mem_id not in covered:
-                for below in node.traverse(include_text=True):
-                    covered.add(below.mem_id)
-                    if below.is_text_node and (text := below.text_content):
-                        yield text
-    else:
+def take(nodes: Sequence[LexborNode], query: Query) -> Iterator[str]:
+    """The strings that *query* takes of the elements it matched, in document order."""
+    if query.take == "attr":
         for node in nodes:
             if (value := attribute(node, query.name)) is not None:
                 yield value
+    elif query.take == "texts":
+        yield from _texts(nodes, None)
+    elif len(nodes) > 1 and _nested(nodes, own := {node.mem_id for node in nodes}):
+        yield from _texts(nodes, own)
+    else:
+        for node in nodes:
+            yield from own_texts(node)
+
+
+def _texts(nodes: Iterable[LexborNode], own: set[int] | None) -> Iterator[str]:
+    """The text nodes inside *nodes*, each once; only those directly below one of *own*, if given.
+
+    Every subtree is walked once, however many of its elements are among *nodes*.
+    """
+    seen: set[int] = set()
+    for node in nodes:
+        if node.mem_id in seen:
+            continue
+        for below in node.traverse(include_text=True):
+            if not below.is_text_node:
+                seen.add(below.mem_id)
+            elif own is None or ((parent := below.parent) is not None and parent.mem_id in own):
+                yield below.text_content or ""
+
+
+def _nested(nodes: Iterable[LexborNode], own: set[int]) -> bool:
+    """Whether one of *nodes*, whose ids are *own*, lies inside of another."""
+    outside: set[int] = set()  # ancestors that lie in none
+    for node in nodes:
+        parent = node.parent
+        while parent is not None and (key := parent.mem_id) not in outside:
+            if key in own:
+                return True
+            outside.add(key)
+            parent = parent.parent
+    return False
 
 
 def find(root: Root, queries: tuple[Query, ...]) -> list[LexborNode | str]:

@@ -31,7 +31,7 @@ class Query(NamedTuple):
     name: str = ""
 
 
-_PSEUDO = re.compile(r"::(?:(text)|attr\(\s*([^\s()]+)\s*\))\s*\Z")
+_PSEUDO = re.compile(r"::(?:(text)|attr\(\s*([^\s()]+)\s*\))\s*\Z", re.IGNORECASE)
 _PARTS = re.compile(r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[(\[]|[)\]]|,""", re.DOTALL)
 
 
@@ -86,11 +86,20 @@ def _check(css: str, selector: str) -> None:
     try:
         LexborHTMLParser(b"").css(css)
     except (SelectolaxError, UnicodeEncodeError):
-        raise UsageError(
-            f"not a valid CSS selector: {selector!r}",
-            hint="Lexbor knows CSS Selectors level 4, and here ::text and ::attr(name) at the end"
-            " of a part; :contains() is :lexbor-contains().",
-        ) from None
+        raise UsageError(f"not a valid CSS selector: {selector!r}", hint=_way_out(css)) from None
+
+
+def _way_out(css: str) -> str:
+    if ":contains(" in css:
+        return (
+            "Instead of :contains('x') write :lexbor-contains(\"x\"), which looks into each text by"
+            " itself, or xpath(\"//td[contains(., 'x')]\"), which looks into all of them together."
+        )
+    if ":scope" in css or css.strip().startswith(">"):
+        return "For children of the element at hand write xpath('./li')."
+    return (
+        "Lexbor knows CSS Selectors level 4, and here ::text and ::attr(name) at the end of a part."
+    )
 
 
 def collapse(text: str) -> str:

@@ -64,7 +64,11 @@ class Selector:
         return None if isinstance(self._value, str) else self._value
 
     def css(self, selector: str) -> SelectorList:
-        """Everything below (or at) this element that matches. Nothing matches inside a string."""
+        """Everything below (or at) this element that matches. Nothing matches inside a string.
+
+        As everywhere on the web, the whole selector may look around: `ul.css("div li")` finds the
+        items also when the `div` stands outside of the `ul`. Raises `UsageError`.
+        """
         queries = compile_css(selector)
         return SelectorList(() if isinstance(self._value, str) else find(self._value, queries))
 
