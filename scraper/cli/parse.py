@@ -330,8 +330,11 @@ class Show:
 
     def line(self, text: str, style: str = "") -> None:
         """A line, cut at the edge of a terminal."""
-        whole: Any = {"soft_wrap": True} if self.piped else {"no_wrap": True}
-        self.console.print(Text(clean(text), style), overflow="ellipsis", **whole)
+        value = Text(clean(text), style)
+        if self.piped:
+            self.console.print(value, soft_wrap=True)
+        else:
+            self.console.print(value, no_wrap=True, overflow="ellipsis")
 
     def first(self, rows: Iterable[T], count: int) -> Iterator[T]:
         """As many as a terminal should show; all into a pipe."""
