@@ -1,6 +1,7 @@
 """The layers of the configuration, and where each value came from.
 
-defaults < config.toml < `settings` of the spider's class < [spiders.NAME] < environment < -s
+defaults < config.toml < `settings` of the spider's class (over those of the classes it derives
+from) < [spiders.NAME] < environment < -s
 
 Each layer is validated by itself, so that an error names its own place, and a mistake in one is
 not hidden by another. Nothing is dropped: a key that nobody reads is an error with the nearest
@@ -109,6 +110,7 @@ def load(
     spider: str | None = None,
     spider_settings: Mapping[str, Any] | None = None,
     spider_label: str = "",
+    base_settings: Sequence[tuple[str, Mapping[str, Any]]] = (),
     environ: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
@@ -117,9 +119,10 @@ def load(
 
     *path*: config.toml, None without a project. *spider*: whose [spiders.NAME] applies.
     *spider_settings*: the class's `settings`, nested or with dotted keys; *spider_label* is what
-    errors call it. *environ*: only names that begin with ``SCRAPE_`` are looked at. *overrides*:
-    ``section.key=value``, values in TOML or bare strings. *settings*: given by a caller in Python,
-    over everything else, in the form of *spider_settings*.
+    errors call it. *base_settings*: the same of the classes that it derives from, each with its
+    label, the furthest first. *environ*: only names that begin with ``SCRAPE_`` are looked at.
+    *overrides*: ``section.key=value``, values in TOML or bare strings. *settings*: given by a
+    caller in Python, over everything else, in the form of *spider_settings*.
 
     Raises `SettingsError`, whose message is the first problem and whose `problems` are all.
     """
@@ -127,7 +130,8 @@ def load(
     label = spider_label or f"settings of spider {spider}"
     layers = [
         file,
-        read_settings(spider_settings or {}, label),
+        *(read_settings(given, base) for base, given in base_settings),
+        read_settings({} if spider_settings is None else spider_settings, label),
         read_environment(environ or {}),
         read_overrides(overrides),
         read_settings(settings or {}, "settings"),
@@ -137,7 +141,8 @@ def load(
         raise SettingsError(problems)
 
     if spider is not None and spider in file.tree.get("spiders", {}):
-        layers.insert(2, file.part(("spiders", spider), f"[spiders.{spider}]"))
+        own = file.part(("spiders", spider), f"[spiders.{spider}]")
+        layers.insert(2 + len(base_settings), own)
     tree: dict[str, Any] = {}
     origins: dict[Key, str] = {}
     for layer in layers:

@@ -23,7 +23,7 @@ from scraper.errors import ConfigError, SpiderError, UsageError
 from scraper.job import STATE
 from scraper.layers import Loaded
 from scraper.loading import import_error, import_file, import_from
-from scraper.spider import Spider
+from scraper.spider import Spider, inherited_settings, own_settings
 
 __all__ = [
     "CONFIG_NAME",
@@ -121,7 +121,8 @@ class Project:
         return layers.load(
             self.config_path,
             spider=entry.name if entry else None,
-            spider_settings=entry.cls.settings if entry else None,
+            spider_settings=own_settings(entry.cls) if entry else None,
+            base_settings=inherited_settings(entry.cls) if entry else (),
             spider_label=entry.label if entry else "",
             environ=os.environ if environ is None else environ,
             overrides=overrides,

@@ -28,7 +28,13 @@ from scraper.layers import Loaded
 from scraper.lifecycle import Crawl, Identity
 from scraper.project import Prepared
 from scraper.protocols import Observer
-from scraper.spider import Spider, arguments_model, stored_arguments
+from scraper.spider import (
+    Spider,
+    arguments_model,
+    inherited_settings,
+    own_settings,
+    stored_arguments,
+)
 from scraper.work import job_of
 
 __all__ = ["Session", "open_prepared", "open_session"]
@@ -118,7 +124,8 @@ def open_session(
     loaded = layers.load(
         path,
         spider=spider.name,
-        spider_settings=spider.settings,
+        spider_settings=own_settings(spider),
+        base_settings=inherited_settings(spider),
         spider_label=f"spider class {spider.__name__}",
         environ=os.environ,
         settings=settings,

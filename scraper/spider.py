@@ -49,8 +49,9 @@ class Spider:
 
     Class attributes: `name` (as in `scrape run NAME`), `start_urls`, `allowed_domains` (hosts that
     links may lead to; empty: `crawl.scope` decides), `accept` (statuses besides 2xx that reach
-    callbacks), `settings` (defaults for this spider, by section), `middleware` (wraps around every
-    fetch, outermost first), `version` (kept with the job).
+    callbacks), `settings` (defaults for this spider, by section; laid key by key over those of the
+    classes it derives from), `middleware` (wraps around every fetch, outermost first), `version`
+    (kept with the job).
 
     Any other annotated attribute is an argument of the spider: `-a name=value`, validated by its
     type; without a default it is required.
@@ -102,6 +103,20 @@ class Spider:
     def __repr__(self) -> str:
         given = ", ".join(f"{k}={v!r}" for k, v in self._arguments.items())
         return f"<{type(self).__name__} {given}>" if given else f"<{type(self).__name__}>"
+
+
+def own_settings(spider: type[Spider]) -> Any:
+    """What the class itself sets as `settings`; None when it only inherits some."""
+    return vars(spider).get("settings")
+
+
+def inherited_settings(spider: type[Spider]) -> list[tuple[str, Any]]:
+    """The `settings` of the classes that *spider* derives from, labelled, the furthest first."""
+    return [
+        (f"spider class {base.__name__}", vars(base)["settings"])
+        for base in reversed(spider.__mro__[1:])
+        if "settings" in vars(base) and base is not Spider
+    ]
 
 
 def arguments_model(spider: type[Spider]) -> type[BaseModel]:

@@ -52,6 +52,28 @@ def problems(
     return caught.value.problems
 
 
+def test_settings_of_base_classes_lie_below_those_of_the_class(write: Write) -> None:
+    bases = [
+        ("spider class Site", {"crawl": {"max_pages": 1, "max_depth": 1}, "http.timeout": 5.0}),
+        ("spider class Shop", {"crawl.max_pages": 2, "politeness": {"hosts": {"h": {"delay": 9}}}}),
+    ]
+    own = {"crawl": {"max_items": 3}, "politeness": {"hosts": {"h": {"robots": False}}}}
+    loaded = load(
+        write("[crawl]\nmax_depth = 7\n[spiders.books.crawl]\nmax_pages = 4\n"),
+        spider="books",
+        spider_settings=own,
+        spider_label="spider class Books",
+        base_settings=bases,
+    )
+    crawl, rule = loaded.config.crawl, loaded.config.politeness.hosts["h"]
+    assert (crawl.max_pages, crawl.max_depth, crawl.max_items) == (4, 1, 3)
+    assert (loaded.config.http.timeout, rule.delay, rule.robots) == (5.0, 9.0, False)
+    assert loaded.origin("crawl.max_depth") == "spider class Site"
+    assert loaded.origin("crawl.max_items") == "spider class Books"
+    with pytest.raises(SettingsError, match="spider class Site: "):
+        load(None, spider="books", base_settings=[("spider class Site", {"crawl": {"no": 1}})])
+
+
 # Sections ----------------------------------------------------------------------------------
 
 

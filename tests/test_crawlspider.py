@@ -376,3 +376,17 @@ def test_a_chain_of_rules(shop: DemoShop) -> None:
     assert seen["start"] == 1
     assert seen["category"] >= 2
     assert result.items > seen["category"] + 20
+
+
+def test_the_settings_of_a_base_class_are_not_lost(shop: DemoShop) -> None:
+    class Base(CrawlSpider):
+        settings: ClassVar = {"crawl": {"max_pages": 3}}
+
+    class Mine(Base):
+        name = "mine"
+        start_urls: ClassVar = [shop.url]
+        settings: ClassVar = FAST
+        rules: ClassVar = [Rule()]
+
+    result = run(Mine)
+    assert (result.ended, result.pages) == ("limit", 3)

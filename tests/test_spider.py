@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
 
 from scraper.errors import FetchError, SpiderError
 from scraper.http import Request
-from scraper.spider import Spider, stored_arguments, validate_arguments
+from scraper.spider import (
+    Spider,
+    inherited_settings,
+    own_settings,
+    stored_arguments,
+    validate_arguments,
+)
 
 
 class Opaque:
@@ -106,3 +113,25 @@ def test_the_default_start_yields_the_start_urls() -> None:
 def test_fetch_outside_of_a_crawl_says_so() -> None:
     with pytest.raises(FetchError, match="only while the crawl runs"):
         asyncio.run(Books().fetch("https://example.com/"))
+
+
+def test_settings_are_taken_from_every_class_of_the_family() -> None:
+    class Site(Spider):
+        settings: ClassVar = {"crawl.max_depth": 1}
+
+    class Polite:
+        settings: ClassVar[Mapping[str, Any]] = {"politeness.delay": 2}
+
+    class Middle(Polite, Site): ...
+
+    class Mine(Middle):
+        settings: ClassVar = {"crawl.max_depth": 3}
+
+    assert own_settings(Mine) == {"crawl.max_depth": 3}
+    assert own_settings(Middle) is None
+    expected = [
+        ("spider class Site", {"crawl.max_depth": 1}),
+        ("spider class Polite", {"politeness.delay": 2}),
+    ]
+    assert inherited_settings(Mine) == inherited_settings(Middle) == expected
+    assert inherited_settings(Site) == []
