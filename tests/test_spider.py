@@ -117,7 +117,7 @@ def test_fetch_outside_of_a_crawl_says_so() -> None:
 
 def test_settings_are_taken_from_every_class_of_the_family() -> None:
     class Site(Spider):
-        settings: ClassVar = {"crawl.max_depth": 1}
+        settings: ClassVar[Mapping[str, Any]] = {"crawl.max_depth": 1}
 
     class Polite:
         settings: ClassVar[Mapping[str, Any]] = {"politeness.delay": 2}
