@@ -17,6 +17,7 @@ from scraper._version import __version__
 from scraper.api import crawl, run, stream
 from scraper.crawlspider import CrawlSpider, Rule
 from scraper.errors import Drop, FetchError, ItemInvalid, Retry, ScraperError, Throttled
+from scraper.feedspider import FeedSpider
 from scraper.http import Failure, Headers, Request, Response
 from scraper.items import Css, Item, Json, Meta, Url, XPath
 from scraper.linkfilters import FILE_ENDINGS, glob
@@ -34,6 +35,7 @@ __all__ = [
     "Css",
     "Drop",
     "Failure",
+    "FeedSpider",
     "Fetch",
     "FetchError",
     "Headers",

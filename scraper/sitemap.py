@@ -22,7 +22,8 @@ from typing import Literal, NamedTuple
 
 from scraper import urls
 from scraper.robots import Robots
-from scraper.streams import RowReader, lines, local_name, read_rows, unzipped, xml_texts
+from scraper.streams import lines, unzipped
+from scraper.xmlrows import RowReader, local_name, read_rows, xml_texts
 
 __all__ = ["MAX_SIZE", "MAX_URLS", "Entry", "Sitemap", "lastmod", "parse", "sitemaps_of"]
 

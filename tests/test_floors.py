@@ -60,6 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "scope",
         "redirects",
         "streams",
+        "xmlrows",
         "sitemap",
         "feeds",
     ),
