@@ -21,6 +21,7 @@ from scraper.links import (
     OPTIONS,
     Filter,
     LinkQuery,
+    Links,
     Memo,
     Names,
     base_url,
@@ -305,7 +306,7 @@ class Response:
             nofollow = self.memo is not None and self.memo.nofollow
         if nofollow and self._forbids_following:
             return []
-        return query.find(self.document, self._resolver, follow=not nofollow)
+        return Links(query.find(self.document, self._resolver, follow=not nofollow))
 
     @cached_property
     def _forbids_following(self) -> bool:
@@ -417,16 +418,26 @@ class Response:
         return f"<Response {self.status} {self.url}>"
 
 
-def _link_of(selector: Selector | SelectorList) -> str:
+def _link_of(selector: object) -> str:
     """The URL that a selector stands for: an element's href or src, or the string it picked."""
     first = next(iter(selector), None) if isinstance(selector, SelectorList) else selector
-    if first is not None:
+    if isinstance(first, Selector):
         if first.root is None:
             return first.get()
         attributes = first.attrib
         for name in ("href", "src"):
             if name in attributes:
                 return attributes[name]
+    elif first is None:
+        raise UsageError(
+            f"follow({'None' if selector is None else '[]'}): the selector matched nothing",
+            hint="Where a link may be missing: for link in response.links('a.next'): …",
+        )
+    elif isinstance(selector, Iterable):
+        raise UsageError(
+            f"follow takes one link, not {selector!r:.80}",
+            hint="For many: response.follow_all(links), or response.follow_all(css='a.next').",
+        )
     raise UsageError(
         f"{selector!r} is no link: it has neither href nor src",
         hint="Follow response.links('…') or a selector of <a> elements.",

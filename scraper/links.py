@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 from selectolax.lexbor import LexborNode
 
@@ -42,6 +42,7 @@ __all__ = [
     "OPTIONS",
     "Filter",
     "LinkQuery",
+    "Links",
     "Memo",
     "Names",
     "base_url",
@@ -57,6 +58,23 @@ OPTIONS = frozenset({
 # Looking ----------------------------------------------------------------------------------------
 
 _ANCHORS = "a[href],area[href]"
+
+
+class Links(list[str]):
+    """Links in order: a list that says more when there is none at an index."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> str | list[str]:
+        try:
+            return super().__getitem__(index)
+        except IndexError:
+            raise IndexError(
+                f"links(…)[{index}]: the page has {len(self) or 'none'} of these links."
+                " Where one may be missing: for link in links(…)[:1]: …"
+            ) from None
 
 
 class _Link(NamedTuple):

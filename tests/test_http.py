@@ -161,9 +161,19 @@ def test_follow_never_fails_on_a_url() -> None:
 
 
 def test_follow_what_is_no_link() -> None:
-    for wrong in (page().css("h3")[0], page().css("h9")):
-        with pytest.raises(UsageError, match="neither href nor src"):
+    given: list[tuple[Any, str]] = [
+        (page().css("h3")[0], "neither href nor src"),
+        (page().css("h9"), r"follow\(\[\]\): the selector matched nothing"),
+        (page().css("h9").get(), r"follow\(None\): the selector matched nothing"),
+        (page().links(), "one link, not"),
+        (7, "no link"),
+    ]
+    for wrong, told in given:
+        with pytest.raises(UsageError, match=told):
             page().follow(wrong)
+    with pytest.raises(IndexError, match="none of these links"):
+        page().links("h9 a")[0]
+    assert page().links()[0] == page().links()[:1][0] == f"{URL[:14]}1.html"
     with pytest.raises(UsageError, match="callback"):
         page().follow("x", lambda response: None)
 
@@ -209,8 +219,62 @@ def test_follow_all() -> None:
     assert books == [Request("http://h/shop/1.html", "parse_book")]
     assert response.follow_all(["a", "b"], "parse_book", priority=2)[1].priority == 2
     assert response.follow_all(response.css("h3 a"))[1].url == "http://h/shop/2.html"
+    assert response.follow_all(text="^Twö$", priority=1)[0] == Request(
+        "http://h/shop/2.html", "parse", priority=1
+    )
     with pytest.raises(UsageError, match="one URL"):
         response.follow_all("http://h/")
+    with pytest.raises(UsageError, match="not both"):
+        response.follow_all(["http://h/"], allow="h")
+
+
+def test_nofollow_by_option_and_by_setting() -> None:
+    body = b'<a href=a rel="noopener NoFollow">1</a><a href=b>2</a><a href=c rel=ugc>3</a>'
+    every, rest = ["http://h/shop/a", "http://h/shop/b", "http://h/shop/c"], ["http://h/shop/b"]
+    obeying = page(body, memo=Memo(nofollow=True))
+    assert page(body).links() == obeying.links(nofollow=False) == every
+    assert page(body).links(nofollow=True) == obeying.links() == obeying.links("a") == rest
+    assert obeying.links("a::attr(href)") == rest
+    meta = page(b'<meta name=robots content="noindex, NoFollow">' + body)
+    assert (meta.links(nofollow=True), meta.links()) == ([], every)
+    for value, left in (
+        ("noindex, nofollow", []),
+        ("none", []),
+        ("unavailable_after: 25 Jun 2030 15:00:00 PST, nofollow", []),
+        ("otherbot: nofollow", rest),
+        ("otherbot: noindex, nofollow", rest),
+        ("all", rest),
+    ):
+        headers = [("Content-Type", "text/html"), ("X-Robots-Tag", value)]
+        assert Response(URL, 200, headers, body).links(nofollow=True) == left, value
+
+
+@pytest.mark.parametrize(
+    ("head", "link", "expected"),
+    [
+        ('<link rel=canonical href="/a#x">', "", "http://h/a"),
+        ('<base href="/b/"><link rel="x CANONICAL" href=a>', "", "http://h/b/a"),
+        ('<link rel=canonical href="javascript:1"><link rel=canonical href=a>', "", "http://h/shop/a"),
+        ("<link rel=canonical href>", "", None),
+        ("<link rel=canonicals href=a><link rel=canonical>", "", None),
+        ("<base href=/b/>", '<../c?a,b>; rel="canonical"', "http://h/c?a,b"),
+        ("<link rel=canonical href=http://[>", "</x>; rel=canonical", "http://h/x"),
+        ("<link rel=canonical href=/a>", "</x>; rel=canonical", "http://h/a"),
+        ("", '</n>; rel=next; title="</no>; rel=canonical", </x>; REL="shortlink Canonical"', "http://h/x"),
+        ("", '</x>; rel=canonical; anchor="#y"', None),
+        ("", "</x; rel=canonical", None),
+        ("", "<mailto:a@b>; rel=canonical", None),
+        ("", "", None),
+    ],
+)  # fmt: skip
+def test_canonical(head: str, link: str, expected: str | None) -> None:
+    headers = [("Content-Type", "text/html"), *([("Link", link)] if link else [])]
+    assert Response(URL, 200, headers, head.encode()).canonical == expected
+
+
+def test_what_is_no_page_may_have_a_canonical_address() -> None:
+    headers = [("Content-Type", "application/pdf"), ("Link", "</book>; rel=canonical")]
+    assert Response(URL, 200, headers, b"%PDF-1.7").canonical == "http://h/book"
 
 
 def test_values_at_hand() -> None:
