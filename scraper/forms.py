@@ -177,7 +177,7 @@ class Form:
         if callback is None:
             callback = self._response.request.callback
         url = self._action(button)
-        if not urls.is_web(url):
+        if not urls.is_web(url) or urls.parse(url) is None:
             raise UsageError(
                 f"{self!r} leads to {urls.redact(url)[:100]!r}, not to an http(s) URL",
                 hint="A script sends it. See in the browser's network tab what goes where, and"
