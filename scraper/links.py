@@ -180,11 +180,11 @@ class LinkQuery:
         links = resolver.web_links(filter(None, own))
         if None not in own:
             return links
-        hrefs: list[str | None] = []
+        hrefs, swept_up = list[str | None](), _Swept()
         for each, address in zip(picked, own, strict=True):
             if address is not None or isinstance(each, str):
                 hrefs.append(address)
-            else:
+            elif swept_up.first(each):
                 hrefs += (node.attrs["href"] for node in each.css(_ANCHORS))
         swept = resolver.web_links(filter(None, hrefs))
         if self._extensions is not None:
@@ -213,12 +213,16 @@ class LinkQuery:
         if not self._picks:
             yield from self._below(document.parser)
             return
+        swept_up = _Swept()
         for each, address in self._taken(document):
             if address is not None:
                 yield _Link(address, each, swept=False)
             elif each is not None:
                 own = [_Link(address, each, swept=False) for _, address in self._addresses(each)]
-                yield from own or self._below(each)
+                if own:
+                    yield from own
+                elif swept_up.first(each):
+                    yield from self._below(each)
 
     def _picked(self, document: Document) -> list[LexborNode | str]:
         """What css or xpath picks: elements, and strings taken of them."""
@@ -269,6 +273,33 @@ class LinkQuery:
             )
         text = collapse(element.text())
         return any(pattern.search(text) for pattern in self._text or ())
+
+
+class _Swept:
+    """Which elements were swept: one inside of another has nothing new to give."""
+
+    __slots__ = ("_inside", "_outside")
+
+    def __init__(self) -> None:
+        self._inside: set[int] = set()
+        self._outside: set[int] = set()
+
+    def first(self, element: LexborNode) -> bool:
+        """Whether *element* lies in none of those before; elements come in document order.
+
+        Every node is climbed over once at most, however deep the page is.
+        """
+        path: list[int] = []
+        at: LexborNode | None = element
+        while at is not None and at.mem_id not in self._outside:
+            if at.mem_id in self._inside:
+                self._inside.update(path)
+                return False
+            path.append(at.mem_id)
+            at = at.parent
+        self._outside.update(path[1:])
+        self._inside.add(element.mem_id)
+        return True
 
 
 def _checked_xpath(query: str) -> str:

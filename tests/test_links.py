@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from scraper import urls
 from scraper.errors import UsageError
+from scraper.linkfilters import glob
 from scraper.links import LinkQuery, Memo, base_url
 from scraper.select import Document
 
@@ -145,3 +146,174 @@ def test_the_memo_is_bounded() -> None:
     requests.update((str(n), n) for n in range(Memo.REQUESTS))
     assert memo.requests("parse", "other") == {}
     assert memo.requests("parse", None) == {}
+
+
+# Options
+
+FILES = Document.of("""
+<nav><a href=1.pdf>one</a><a href=2.html>two  <b>2</b></a><a href=3.JPG?x=1>three</a></nav>
+<a href=4.tar.gz class=get>four</a><a href=/get?file=5.zip>five</a><a href=6%2Epdf>six</a>
+<a href="7.pdf;jsessionid=1">seven</a><a href=8.pdf%20>eight</a><a href=/a.pdf/9>nine</a>
+<a href=http://example.zip>ten</a><a href=/Node.JS>eleven</a><a href=12>2</a>
+<div data-url=x.png href=y.pdf><img src=z.png></div>
+""")
+PAGES = ["2.html", "/get?file=5.zip", "/a.pdf/9", "http://example.zip/", "12"]
+
+
+def files(css: str | None = None, **options: Any) -> list[str]:
+    return [
+        link.removeprefix("http://h/shop/").removeprefix("http://h")
+        for link in found(css, page=FILES, **options)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("css", "options", "links"),
+    [
+        (None, {}, PAGES),
+        ("body", {}, PAGES),
+        ("nav", {}, ["2.html"]),
+        ("nav a", {}, ["1.pdf", "2.html", "3.JPG?x=1"]),
+        (".get", {}, ["4.tar.gz"]),
+        (".get, nav", {}, ["2.html", "4.tar.gz"]),
+        ("nav, nav a:last-child", {}, ["2.html", "3.JPG?x=1"]),
+        ("nav a::attr(href)", {}, ["1.pdf", "2.html", "3.JPG?x=1"]),
+        ("img", {}, ["z.png"]),
+        (None, {"xpath": "//nav"}, ["2.html"]),
+        (None, {"xpath": "//nav/a[1]"}, ["1.pdf"]),
+        (None, {"xpath": "//nav/a/@href"}, ["1.pdf", "2.html", "3.JPG?x=1"]),
+        ("nav", {"extensions": ()}, ["1.pdf", "2.html", "3.JPG?x=1"]),
+        ("nav", {"extensions": "html"}, ["1.pdf", "3.JPG?x=1"]),
+        ("nav a", {"extensions": [".HTML", "*.jpg"]}, ["1.pdf"]),
+        (".get", {"extensions": ["tar.gz"]}, []),
+        (".get", {"extensions": ["gz"]}, []),
+        (".get", {"extensions": ["ar.gz"]}, ["4.tar.gz"]),
+        (None, {"attrs": "data-url"}, ["x.png"]),
+        (None, {"attrs": ("src", "data-url")}, ["x.png", "z.png"]),
+        ("nav, div", {"attrs": ("href", "src", "data-url")}, ["2.html", "y.pdf", "x.png"]),
+        ("div", {"attrs": "src"}, ["z.png"]),
+        (None, {"attrs": "src", "extensions": "png"}, []),
+        (None, {"text": "^2$"}, ["12"]),
+        (None, {"text": ["two 2", "nine"]}, ["2.html", "/a.pdf/9"]),
+        ("nav", {"text": "one"}, []),
+        ("nav a", {"text": "one"}, ["1.pdf"]),
+        ("nav a::attr(href)", {"text": "one"}, ["1.pdf"]),
+        ("nav a, .get::attr(href)", {"text": "o"}, ["1.pdf", "2.html", "4.tar.gz"]),
+        (None, {"xpath": "//a", "text": "four"}, ["4.tar.gz"]),
+        (None, {"allow": "*.html"}, ["2.html"]),
+        (None, {"allow": glob("/get[?]*")}, ["/get?file=5.zip"]),
+        (None, {"allow": glob("/shop/*"), "deny": "/12"}, ["2.html"]),
+        (None, {"allow": glob("http://h/shop/??")}, ["12"]),
+        (None, {"deny": ["*/shop/*", re.compile("zip$")]}, ["/a.pdf/9", "http://example.zip/"]),
+        (None, {"domains": "example.zip"}, ["http://example.zip/"]),
+        (None, {"deny_domains": ["zip", "h:80"]}, []),
+        (None, {"domains": []}, []),
+    ],
+)
+def test_options(css: str | None, options: dict[str, Any], links: list[str]) -> None:
+    assert files(css, **options) == links
+
+
+@pytest.mark.parametrize(
+    ("link", "domain", "inside"),
+    [
+        ("http://www.example.com/", "example.com", True),
+        ("http://example.com/", "*.example.com", True),
+        ("http://notexample.com/", "example.com", False),
+        ("http://example.com.evil/", "example.com", False),
+        ("http://u:p@example.com/", "example.com", True),
+        ("http://example.com@evil/", "example.com", False),
+        ("http://example.com:8080/", "example.com", True),
+        ("http://example.com:8080/", "example.com:8080", True),
+        ("http://example.com:80/", "example.com:8080", False),
+        ("http://www.bücher.example/", "Bücher.EXAMPLE", True),
+        ("http://xn--bcher-kva.example./", "bücher.example", True),
+        ("http://[::1]:80/", "[::1]", True),
+        ("http://0x7f.1/", "127.0.0.1", True),
+    ],
+)  # fmt: skip
+def test_domains(link: str, domain: str, inside: bool) -> None:
+    page = Document.of(f'<a href="{link}">')
+    assert bool(found(page=page, domains=domain)) is inside
+    assert bool(found(page=page, deny_domains=[domain])) is not inside
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"allow": "("}, "regular expression"),
+        ({"deny": ["a", "["]}, "regular expression"),
+        ({"allow": "https://site/books/*"}, "glob('https://site/books/*')"),
+        ({"text": "*x"}, "regular expression"),
+        ({"domains": "http://x/"}, "domains: 'http://x/' is not a host"),
+        ({"deny_domains": [""]}, "deny_domains"),
+        ({"extensions": [""]}, "extensions"),
+        ({"extensions": "a/b"}, "extensions"),
+        ({"attrs": "a b"}, "attrs"),
+        ({"css": "a", "xpath": "//a"}, "not by both"),
+        ({"css": "a["}, "CSS"),
+        ({"xpath": "//a["}, "XPath"),
+        ({"xpath": "//a/@href", "text": "x"}, "finds strings"),
+    ],
+)
+def test_what_cannot_be_meant(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        found(page=FILES, **options)
+    assert told in str(caught.value)
+
+
+def test_globs_that_can_never_match_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"glob\('\*books/\*'\)"):
+        glob("books/*")
+
+
+def test_a_link_counts_by_the_best_of_its_mentions() -> None:
+    page = Document.of("<a href=x rel=nofollow><img></a><a href=x>more</a><a href=y.pdf></a>")
+    query = LinkQuery("a, body", text="more")
+    assert query.find(page, urls.Resolver(URL), follow=False) == ["http://h/shop/x"]
+    assert LinkQuery().find(page, urls.Resolver(URL), follow=False) == ["http://h/shop/x"]
+
+
+def test_a_memo_knows_files_from_pages_in_every_directory() -> None:
+    memo = Memo()
+    for name in ("http://h/a/1", "http://h/b/1", "http://h/a/2?q", "http://h/a/2?r"):
+        for _ in range(2):
+            resolver = urls.Resolver(name, memo.known(name))
+            folder = name[: name.rindex("/") + 1]
+            page = Document.of('<a href=x><a href=x.zip><a href="?p"><a href=http:><a href="#">')
+            expected = [f"{folder}x", f"{name.partition('?')[0]}?p", name]
+            assert LinkQuery().find(page, resolver) == expected
+            assert resolver.resolve("x.zip") == f"{folder}x.zip"
+
+
+@given(hrefs)
+def test_every_way_of_finding_all_links_finds_the_same(given_hrefs: list[str]) -> None:
+    page = Document.of(
+        "".join(
+            f'<a href="{h.replace("&", "&amp;").replace(chr(34), "&quot;")}">' for h in given_hrefs
+        )
+    )
+    resolver = urls.Resolver(URL)
+    every = LinkQuery().find(page, resolver)
+    for query in (
+        LinkQuery("body"),
+        LinkQuery("a"),
+        LinkQuery("a::attr(href)"),
+        LinkQuery(attrs="href"),
+        LinkQuery(text=""),
+        LinkQuery(xpath="//a/@href"),
+        LinkQuery(extensions=()),
+    ):
+        assert query.find(page, resolver) == every
+        assert query.find(page, resolver, follow=False) == every
+
+
+@given(st.lists(st.sampled_from(["<div>", "</div>", "<b>", "</b>", "<a href=%d>", "</a>"])))
+def test_containers_inside_each_other_are_swept_once(parts: list[str]) -> None:
+    html = "".join(part % n if "%" in part else part for n, part in enumerate(parts))
+    page = Document.of(html)
+    expected = list(
+        dict.fromkeys(f"http://h/shop/{href}" for href in page.css("div a::attr(href)").getall())
+    )
+    for query in (LinkQuery("div"), LinkQuery("div", text=""), LinkQuery(xpath="//div")):
+        assert query.find(page, urls.Resolver(URL)) == expected
