@@ -225,9 +225,10 @@ class Feed:
     def _csv(self, text: Iterator[str]) -> Iterator[Row]:
         # The reader wants line ends to know a line end inside of quotes.
         ended = (f"{line}\n" for line in lines(text, MAX_LINE))
-        first = next((line for line in ended if line.strip()), None)
+        first = next((line for line in ended if line.strip("\ufeff \t\n")), None)
         if first is None:
             return
+        first = first.lstrip("\ufeff")  # some files have two
         reader = csv.reader(
             chain([first], ended),
             delimiter=self._delimiter or _delimiter(first, self._quotechar),

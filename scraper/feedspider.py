@@ -20,6 +20,8 @@ __all__ = ["FeedSpider"]
 
 MAX_ROWS = 1_000_000
 
+NO_ITEM = "not an object, and so no item: write a parse_row that makes one of it"
+
 BREATH = 200
 """Rows after which other pages get their turn."""
 
@@ -106,13 +108,13 @@ class FeedSpider(Spider):
                 rejected += isinstance(given, Invalid)
                 yield given
         shown = urls.redact(response.url)
-        self.log.info("feed %s (%s): %d rows", shown, feed.format, rows)
+        self.log.info("feed %s (%s): %d rows, %d rejected", shown, feed.format, rows, rejected)
         for warning in feed.warnings:
             self.log.warning("feed %s: %s", shown, warning)
 
-    async def parse_row(self, response: Response, row: Any) -> Output:
+    def parse_row(self, response: Response, row: Any) -> Any:
         """Override: what one row means. May be written in any of the shapes of a callback."""
-        yield row
+        return row
 
     async def _given(self, response: Response, row: Row) -> list[Any]:
         """What the row gives; an `Invalid` when it is malformed or does not fit."""
@@ -129,6 +131,8 @@ class FeedSpider(Spider):
                 value = self.item.model_validate(
                     _cells(self.item, value), by_alias=True, by_name=True
                 )
+            elif not isinstance(value, dict) and type(self).parse_row is FeedSpider.parse_row:
+                return [_rejected(Malformed, response.url, row, NO_ITEM)]
             await drain(self.parse_row(response, value), take)
         except ItemInvalid as error:
             given.append(Invalid(self.item or Malformed, error))
