@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from scraper.errors import UsageError
+from scraper.urls import scalar
 
 __all__ = ["words_of"]
 
@@ -36,8 +37,11 @@ _WINDOWS_PIECE = re.compile(
 _END = re.compile(r"(?:;|&&?)(?=\s|\Z)|[0-9]?[<>]|\|")
 _IN_DOUBLE = re.compile(r"\\(\n|[\"\\$`])|(\$(?:[A-Za-z_]\w*|\{[^}]*\}?|\()|`)")
 _IN_ANSI = re.compile(
-    r"\\(?:x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{1,4})|U([0-9a-fA-F]{1,8})|([0-7]{1,3})|(.))", re.DOTALL
+    r"(?P<bytes>(?:\\x[0-9a-fA-F]{1,2}|\\[0-7]{1,3})+)"
+    r"|\\u([0-9a-fA-F]{1,4})|\\U([0-9a-fA-F]{1,8})|\\(.)",
+    re.DOTALL,
 )
+_BYTE = re.compile(r"\\(?:x([0-9a-fA-F]+)|([0-7]+))")
 _LETTERS = "abeEfnrtv"
 _MEANINGS = "\a\b\x1b\x1b\f\n\r\t\v"
 
@@ -60,8 +64,12 @@ def words_of(command: str) -> list[str]:
                 words.append("".join(pieces))
             pieces = None
         elif kind != "joined":
-            if pieces is None and kind == "plain" and not windows and _END.match(text):
-                break
+            if kind == "plain" and not windows:
+                if pieces is None and _END.match(text):
+                    break
+                if text[-1] == ";" and command[match.end() : match.end() + 1].strip() == "":
+                    pieces = [*(pieces or ()), text[:-1]]
+                    break
             pieces = [*(pieces or ()), _read(kind, text, windows=windows)]
     if pieces is not None:
         words.append("".join(pieces))
@@ -78,7 +86,7 @@ def _read(kind: str | None, text: str, *, windows: bool) -> str:
     if kind == "expanded":
         raise _expanded(text)
     if kind == "ansi":
-        return _IN_ANSI.sub(_character, text)
+        return scalar(_IN_ANSI.sub(_character, text))  # halves of one character come as two
     if kind == "double":
         return re.sub(r"\\([\"\\])", r"\1", text) if windows else _IN_DOUBLE.sub(_unescaped, text)
     return text
@@ -110,10 +118,14 @@ def _expanded(text: str) -> UsageError:
 
 
 def _character(match: re.Match[str]) -> str:
-    two, four, eight, octal, plain = match.groups()
-    if octal is not None:
-        return chr(int(octal, 8) & 0xFF)
-    if (code := two or four or eight) is not None:
+    raw, four, eight, plain = match.groups()
+    if raw is not None:
+        data = bytes(int(x, 16) if x else int(o, 8) & 0xFF for x, o in _BYTE.findall(raw))
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return data.decode("latin-1")
+    if (code := four or eight) is not None:
         return chr(min(int(code, 16), 0x10FFFF))
     at = _LETTERS.find(plain)
     if at >= 0:

@@ -527,8 +527,9 @@ def test_in_the_encoding_of_the_page() -> None:
 
 # Anything at all
 
-PIECES = """<form id=f>|</form>|<form method=post>|<input name=a>|<input type=checkbox name=a checked>
-|<table>|<tr>|<td>|</table>|<select name=b>|<option>|</select>|<fieldset disabled>|<legend>
+PIECES = """<form id=f>|</form>|<form method=post>|<input name=a>
+|<input type=checkbox name=a checked>|<table>|<tr>|<td>|</table>|<select name=b>|<option>
+|</select>|<fieldset disabled>|<legend>
 |</fieldset>|<button>|<textarea name=c>|</textarea>|<datalist>|</div>|<div>
 |<input form=f name=d>|"|'|<!--|-->|<input type=file name=e>|<script>|</script>|<template>
 |</template>|<a|<|>|x|&|<input name='"""
