@@ -32,6 +32,7 @@ class Query(NamedTuple):
 
 
 _PSEUDO = re.compile(r"::(?:(text)|attr\(\s*([^\s()]+)\s*\))\s*\Z", re.IGNORECASE)
+_ANYTHING_BELOW = re.compile(r"(?<![>+~\s])\s+\*\Z")
 _PARTS = re.compile(r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[(\[]|[)\]]|,""", re.DOTALL)
 
 
@@ -57,7 +58,11 @@ def compile_css(selector: str) -> tuple[Query, ...]:
 
 
 def _pseudo_query(css: str, name: str | None) -> Query:
-    """`p::text`: of p itself. `p ::text`: of p and of everything below, as in XPath's `//`."""
+    """`p::text`: of p itself. `p ::text`: of p and of everything below, as in XPath's `//`.
+
+    `p *::text` is the same in parsel, and so in many a spider: it takes p's own texts as well.
+    """
+    css = _ANYTHING_BELOW.sub(" ", css)
     below = not css.strip() or css[-1].isspace()
     css = css.strip() or "*"
     if css[-1] in ">+~":
