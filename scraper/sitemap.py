@@ -257,7 +257,8 @@ class _Entries(RowReader[Entry]):
         self._size = 0
         self._fields: dict[str, str] = {}
         self._foreign: dict[str, str] = {}
-        self._own: list[str] = []
+        self._own: list[str] = []  # text of the entry element itself
+        self._key, self._into = "", self._fields  # what is being read, and where it goes
         self._alternates: dict[str, str] = {}
 
     def outside(self, name: str) -> None:
@@ -286,9 +287,11 @@ class _Entries(RowReader[Entry]):
             pair = (prefix, local)
             if len(self._names) < 1000:
                 self._names[name] = pair
-        local = pair[1]
+        prefix, local = pair
         if local in _WANTED:
             self._text, self._size = [], 0
+            self._key = local
+            self._into = self._fields if prefix == self._prefix else self._foreign
         if attributes and local == "link":
             self._link(attributes)
         elif attributes and local == "guid":
@@ -315,11 +318,11 @@ class _Entries(RowReader[Entry]):
     def left(self, name: str) -> None:
         if self.depth != 2:
             return
-        if self._text is not None and self._text is not self._own:
-            prefix, local = self._names.get(name) or (*name.lower().rpartition(":")[::2],)
-            kept = self._fields if prefix == self._prefix else self._foreign
-            kept.setdefault(local, "".join(self._text).strip())
-        self._text, self._size = self._own, sum(map(len, self._own))
+        if self._text is not None:
+            value = "".join(self._text).strip()
+            if value and self._key not in self._into:
+                self._into[self._key] = value
+        self._text, self._size = self._own, 0
 
     def closed(self) -> None:
         self._text = None
@@ -329,7 +332,7 @@ class _Entries(RowReader[Entry]):
             self.nowhere += 1
             return
         changed = self._feed_date() if feed else self._get("lastmod")
-        moment, precision = lastmod(changed) if changed else (None, 0)
+        moment, precision = lastmod(changed[:64]) if changed else (None, 0)
         changefreq = self._get("changefreq")
         self.done.append(
             Entry(

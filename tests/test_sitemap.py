@@ -212,6 +212,8 @@ def test_a_coarse_date_may_mean_its_last_moment() -> None:
             f"{HEAD}<urlset><url><x:loc>http://a/1</x:loc></url>"
             "<url><i:loc>http://no</i:loc><loc>http://a/2</loc></url></urlset>"
         ),
+        urlset("</loc><loc>http://a/1", "http://a/2</loc><loc>http://a/3"),
+        (f"{HEAD}<urlset><url>http://a/1</url><url>\n http://a/<loc/>2 <lastmod/></url></urlset>"),
         f"{HEAD}<!DOCTYPE urlset>{urlset('http://a/1', 'http://a/2').removeprefix(HEAD)}",
         (
             f'{HEAD}<!DOCTYPE urlset SYSTEM "http://127.0.0.1:1/x.dtd">'
