@@ -84,6 +84,7 @@ class DemoShop:
                 raise
             self._server = await loop.create_server(self._connection, HOST, 0)
         self._port = self._server.sockets[0].getsockname()[1]
+        self.site.origin = self.url.removesuffix("/")
 
     async def aclose(self) -> None:
         """Stop listening and hang up on everybody."""

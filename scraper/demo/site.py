@@ -10,19 +10,22 @@
     /old/N                                      where a few books used to live: redirects
     /welcome?next=PATH                          sets the cookie that the rare books ask for
     /staff/…                                    forbidden by robots.txt, though it would answer
+    /sitemap.xml                                an index of the next two; robots.txt names it
+    /sitemap-lists.xml  /sitemap-books.xml.gz   list pages; books, with their dates
 """
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from urllib.parse import parse_qs, quote
 
 from scraper.demo.content import CATEGORIES, LATIN_1, Book, catalogue
 from scraper.demo.pages import book_page, cover, list_page, message_page
 
-__all__ = ["COOKIE", "OUTAGE", "Answer", "Site"]
+__all__ = ["COOKIE", "OUTAGE", "Answer", "Site", "added"]
 
 PER_PAGE = 20
 COOKIE = "welcomed"
@@ -35,6 +38,8 @@ MOVED_EVERY = 97
 MOVED_STATUSES = (301, 302, 307, 308, 303)
 WITHDRAWN = {3: 2_001, 11: 2_002, 23: 2_003}
 """List page → number of a book on it that is gone: its link ends in a 404."""
+
+XML = "application/xml"
 
 ROBOTS = """\
 # A shop to practise on. The staff room is private; everything else is open.
@@ -56,9 +61,13 @@ class Answer:
 
 
 class Site:
-    """The whole shop as a function of the path. A complete crawl brings home `books`, each once."""
+    """The whole shop as a function of the path. A complete crawl brings home `books`, each once.
 
-    def __init__(self) -> None:
+    *origin*: what sitemaps put before the paths, `http://127.0.0.1:8378`.
+    """
+
+    def __init__(self, origin: str = "") -> None:
+        self.origin = origin
         self.books = catalogue()
         self._listed = [book for book in self.books if not book.walled]
         self._by_slug = {book.slug: book for book in self.books}
@@ -73,8 +82,8 @@ class Site:
         match path.split("/")[1:]:
             case [""] | ["index.html"]:
                 return self._listing(1, "")
-            case ["robots.txt"]:
-                return Answer(200, ROBOTS.encode(), "text/plain; charset=utf-8")
+            case [("robots.txt" | "sitemap.xml" | "sitemap-lists.xml" | "sitemap-books.xml.gz")]:
+                return self._for_crawlers(path)
             case ["welcome"]:
                 return _welcome(query)
             case ["old", number]:
@@ -121,6 +130,33 @@ class Site:
                 yield f"/catalogue/category/books/{shelf}/page-{page}.html"
         for book in self.books:
             yield f"/catalogue/{book.slug}/index.html"
+
+    def _for_crawlers(self, path: str) -> Answer:
+        """robots.txt and the sitemaps."""
+        books = [(f"/catalogue/{book.slug}/index.html", added(book)) for book in self.books]
+        if path == "/robots.txt":
+            text = f"{ROBOTS}\nSitemap: {self.origin}/sitemap.xml\n"
+            return Answer(200, text.encode(), "text/plain; charset=utf-8")
+        if path == "/sitemap-lists.xml":
+            lists = dict.fromkeys(self.paths(), "")
+            for book, _ in books:
+                del lists[book]
+            return Answer(200, self._entries("urlset", "url", lists.items()), XML)
+        if path == "/sitemap-books.xml.gz":
+            body = gzip.compress(self._entries("urlset", "url", books), mtime=0)
+            return Answer(200, body, "application/gzip")
+        places = [("/sitemap-lists.xml", ""), ("/sitemap-books.xml.gz", "")]
+        return Answer(200, self._entries("sitemapindex", "sitemap", places), XML)
+
+    def _entries(self, root: str, tag: str, places: Iterable[tuple[str, str]]) -> bytes:
+        inside = "".join(
+            f"<{tag}><loc>{self.origin}{path}</loc>"
+            f"{when and f'<lastmod>{when}</lastmod>'}</{tag}>\n"
+            for path, when in places
+        )
+        xmlns = "http://www.sitemaps.org/schemas/sitemap/0.9"
+        head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+        return f'{head}<{root} xmlns="{xmlns}">\n{inside}</{root}>\n'.encode()
 
     def _listing(self, page: int, up: str) -> Answer:
         pages = _pages(self._listed)
@@ -195,6 +231,11 @@ class Site:
     def _number(self, text: str) -> Book | None:
         number = _decimal(text)
         return self.books[number - 1] if 1 <= number <= len(self.books) else None
+
+
+def added(book: Book) -> str:
+    """The day on which a book came into the shop, one in three days: for the sitemap."""
+    return str(date(2018, 1, 1) + timedelta(days=3 * book.number))
 
 
 def _moved(book: Book) -> bool:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper.demo.content import CATEGORIES, LATIN_1, WALLED, catalogue, slug
-from scraper.demo.site import COOKIE, OUTAGE, ROBOTS, ZIPPED, Site
+from scraper.demo.site import COOKIE, OUTAGE, ROBOTS, ZIPPED, Site, added
+from scraper.sitemap import parse, sitemaps_of
 
 ORIGIN = "http://shop.test"
 
@@ -184,6 +185,21 @@ def test_special_pages_are_pages_of_the_shop(site: Site) -> None:
     assert "Disallow: /staff/" in ROBOTS
     assert site.answer("/staff/picks.html").status == 200
     assert site.answer("/media/cache/7.png").body.startswith(b"\x89PNG")
+
+
+def test_the_sitemaps_list_every_page_of_books() -> None:
+    site = Site(ORIGIN)
+    (index,) = sitemaps_of(site.answer("/robots.txt").body)
+    assert index == f"{ORIGIN}/sitemap.xml"
+    found = []
+    for entry in parse(site.answer("/sitemap.xml").body):
+        assert entry.kind == "sitemap"
+        found += list(parse(site.answer(entry.loc.removeprefix(ORIGIN)).body))
+    paths = [entry.loc.removeprefix(ORIGIN) for entry in found]
+    assert sorted(paths) == sorted(site.paths())
+    assert sorted(str(e.lastmod.date()) for e in found if e.lastmod) == sorted(
+        added(book) for book in site.books
+    )
 
 
 def test_slugs_are_plain() -> None:
