@@ -26,7 +26,7 @@ from scraper.build import build
 from scraper.callbacks import Callbacks, drain
 from scraper.config import Config
 from scraper.engine import Engine
-from scraper.errors import CrawlFailed, FetchError, ItemInvalid, SpiderError
+from scraper.errors import CrawlFailed, FetchError, ItemInvalid, SpiderError, UsageError
 from scraper.http import Request, Response
 from scraper.job import started_now
 from scraper.lifecycle import Crawl, Identity
@@ -371,6 +371,10 @@ def open_workbench(
         prepared = projects.prepare(spider, overrides=overrides)
         made: Spider = prepared.entry.cls(**(args or {}))
         return Workbench(made, prepared.loaded.config, root=prepared.project.root, stages=stages)
+    if args:
+        raise UsageError(
+            f"arguments for no spider: {', '.join(args)}", hint="Name it: --spider NAME."
+        )
     project = project or projects.find() or Project(Path.cwd(), None)
     config = project.configure(overrides=overrides).config
     return Workbench(Visitor(), config, root=project.root, stages=stages)

@@ -104,7 +104,7 @@ def fetch(
         if show_headers:
             _print_headers(page.response)
         asked = show_body or output == "-"
-        if asked or not (show_headers or sys.stdout.isatty()):
+        if asked or not (show_headers or on_terminal()):
             _print_body(page.response)
         elif not show_headers and not quiet:
             note("--body shows the body, -o FILE saves it.")
@@ -127,7 +127,7 @@ def build_request(
     given: dict[str, str] = {}
     for header in headers:
         name, colon, value = (part.strip() for part in header.partition(":"))
-        if not colon or not TOKEN.fullmatch(name) or not clean(value).isascii():
+        if not colon or not TOKEN.fullmatch(name) or clean(value) != value:
             raise UsageError(f"-H {header}: write it as -H 'Name: value'")
         given[name] = f"{given[name]}, {value}" if name in given else value
     body: bytes | None = None
@@ -222,8 +222,10 @@ class Fetched:
         response = self.response
         width = shutil.get_terminal_size((80, 24)).columns
         yield f"{status_line(response.status)}  {response.url}"
+        label = "redirected"
         for hop in self.redirects:
-            yield _row("redirected", f"{hop.status} from {hop.url}")
+            yield _row(label, f"{hop.status} from {hop.url}")
+            label = ""
         if not is_binary(response):
             yield _row("encoding", f"{response.encoding} ({encoding_source(response)})")
         yield _row("size", self._size())
@@ -241,13 +243,13 @@ class Fetched:
         return size
 
     def _time(self) -> str:
-        parts = [f"page {self.response.elapsed:.3f} s"]
+        parts = [f"page {self.response.elapsed:.3f}"]
         if self.redirects:
-            parts.append(f"redirects {sum(hop.elapsed for hop in self.redirects):.3f} s")
+            parts.append(f"redirects {sum(hop.elapsed for hop in self.redirects):.3f}")
         if self.robots:
-            parts.append(f"robots.txt {self.robots:.3f} s")
-        parts.append(f"waiting {self.waited:.3f} s")
-        return ", ".join(parts)
+            parts.append(f"robots.txt {self.robots:.3f}")
+        parts.append(f"waiting {self.waited:.3f}")
+        return f"{self.total:.3f} s: {', '.join(parts)}"
 
 
 async def _fetch(bench: Workbench, request: Request) -> Fetched:
@@ -289,6 +291,11 @@ def is_binary(response: Response) -> bool:
 # Showing it ---------------------------------------------------------------------------------
 
 
+def on_terminal() -> bool:
+    """Whether stdout is one."""
+    return sys.stdout.isatty()
+
+
 def _row(label: str, text: str) -> str:
     return f"  {label:<11} {text}"
 
@@ -302,7 +309,7 @@ def _print_headers(response: Response) -> None:
 
 def _print_body(response: Response) -> None:
     """The body: its bytes into a pipe; on a terminal its text, harmless."""
-    if not sys.stdout.isatty():
+    if not on_terminal():
         write_bytes(response.body)
         return
     if is_binary(response):
