@@ -31,6 +31,7 @@ from scraper.cli.output import (
 from scraper.cli.pages import (
     ArgumentsOption,
     SpiderOption,
+    on_terminal,
     page_url,
     reworded,
     run_async,
@@ -243,13 +244,13 @@ class Fetched:
         return size
 
     def _time(self) -> str:
-        parts = [f"page {self.response.elapsed:.3f}"]
+        parts = [f"page {self.response.elapsed:.3f} s"]
         if self.redirects:
             parts.append(f"redirects {sum(hop.elapsed for hop in self.redirects):.3f}")
         if self.robots:
             parts.append(f"robots.txt {self.robots:.3f}")
         parts.append(f"waiting {self.waited:.3f}")
-        return f"{self.total:.3f} s: {', '.join(parts)}"
+        return ", ".join(parts)
 
 
 async def _fetch(bench: Workbench, request: Request) -> Fetched:
@@ -289,11 +290,6 @@ def is_binary(response: Response) -> bool:
 
 
 # Showing it ---------------------------------------------------------------------------------
-
-
-def on_terminal() -> bool:
-    """Whether stdout is one."""
-    return sys.stdout.isatty()
 
 
 def _row(label: str, text: str) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "SpiderOption",
     "json_object",
     "local_page",
+    "on_terminal",
     "page_url",
     "reworded",
     "run_async",
@@ -162,6 +163,11 @@ def user_traceback(error: BaseException) -> str:
 def safe_text(text: str) -> str:
     """*text* with everything escaped that a terminal would obey, but line ends and tabs."""
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def on_terminal() -> bool:
+    """Whether stdout is one."""
+    return sys.stdout.isatty()
 
 
 def write_bytes(body: bytes) -> None:

@@ -31,6 +31,7 @@ from scraper.cli.pages import (
     SpiderOption,
     json_object,
     local_page,
+    on_terminal,
     page_url,
     reworded,
     run_async,
@@ -302,7 +303,7 @@ class Show:
 
     def __init__(self, *, items: bool, links: bool, quiet: bool) -> None:
         self.items, self.links, self.quiet = items, links, quiet
-        self.piped = not sys.stdout.isatty()
+        self.piped = not on_terminal()
         self.console = Console(highlight=False)
 
     def page(self, page: Page) -> None:

@@ -19,6 +19,7 @@ from scraper.cli.pages import (
     ArgumentsOption,
     SpiderOption,
     local_page,
+    on_terminal,
     page_url,
     safe_text,
     speak,
@@ -163,7 +164,7 @@ def print_value(value: Any) -> None:
     if value is None:
         return
     text = str(value) if isinstance(value, str) else repr(value)
-    data(safe_text(text) if sys.stdout.isatty() else text)
+    data(safe_text(text) if on_terminal() else text)
 
 
 def with_console(desk: Desk, banner: str) -> None:
