@@ -37,7 +37,9 @@ def _assigned(name: str, controls: list[Control], value: Any) -> Filled:
     if kinds == {"file"}:
         files = [file for _, file in files_of({name: value})]
         return _dealt(controls, files)
-    given = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    if isinstance(value, set | frozenset):  # in an order that is the same in every process
+        value = sorted(value, key=str)
+    given = list(value) if isinstance(value, list | tuple) else [value]
     if not kinds & CHOICES:
         return _dealt(controls, [text_of(name, one) for one in given])
     boxes = [control for control in controls if control.kind in CHOICES]

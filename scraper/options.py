@@ -207,7 +207,9 @@ def _pairs(form: Form) -> list[tuple[str, str | bytes]]:
         raise UsageError("form takes fields by name, or pairs", hint="Text goes into body=….")
     found: list[tuple[str, str | bytes]] = []
     for name, value in form.items() if isinstance(form, Mapping) else form:
-        several = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+        several = value if isinstance(value, list | tuple) else (value,)
+        if isinstance(value, set | frozenset):  # in an order that is the same in every process
+            several = sorted(value, key=str)
         texts = (v if isinstance(v, bytes) else str(v) for v in several if v is not None)
         found += ((str(name), text) for text in texts)
     return found

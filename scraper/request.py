@@ -114,9 +114,10 @@ class Request:
     `priority`: higher goes first within a host. `unique=False` fetches even what was fetched
     before. `accept`: statuses besides 2xx that reach the callback (`"*"`: all). `repeatable`: may
     be sent again after a crash (default: GET and HEAD). `session`: the name of a cookie jar; jars
-    share nothing. `meta`, `kwargs`: JSON values, and items, dates and the like as JSON has them;
-    kwargs go to the callback, as the types that it declares. `timeout`: seconds for the whole
-    exchange. `secret`: names of headers that must not follow a redirect to another origin
+    share nothing, but the memory of what was fetched is one: a page that several sessions shall
+    see says `unique=False`. `meta`, `kwargs`: JSON values, and items, dates and the like as JSON
+    has them; kwargs go to the callback, as the types that it declares. `timeout`: seconds for the
+    whole exchange. `secret`: names of headers that must not follow a redirect to another origin
     (`Authorization` and `Cookie` never do).
 
     Raises `UsageError` for bodies that exclude each other, files that cannot be read, and

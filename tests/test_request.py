@@ -49,6 +49,7 @@ def test_form() -> None:
     assert request.headers == {"Content-Type": URLENCODED}
     assert request.body == b"a=%C3%A9+%7E*&b=1&b=2.5&e=%FF&f=True"
     assert Request(URL, form=[("b", 1), ("a", 2), ("b", 3)]).body == b"b=1&a=2&b=3"
+    assert Request(URL, form={"a": {"z", "b", "c"}}).body == b"a=b&a=c&a=z"
     assert Request(URL, form={}).method == "POST"
     assert Request(URL, form={"a": "1"}, method="GET").method == "GET"
 
