@@ -147,7 +147,7 @@ def run_script(script: str, desk: Desk, *, name: str) -> int:
     shown, sys.displayhook = sys.displayhook, print_value
     try:
         if name == "-c" and "\n" not in script.strip():
-            incomplete = console.runsource(script.strip(), console.filename, "single")
+            incomplete = console.runsource(f"{script.strip()}\n", console.filename, "single")
         else:
             incomplete = console.runsource(f"{script}\n", console.filename, "exec")
         if incomplete:
