@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Coroutine
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -137,7 +138,10 @@ def reworded(error: Exception, url: str) -> ScraperError:
         hint = "If you may fetch it all the same: -s politeness.robots=false"
     elif error.reason == "robots_unavailable":
         hint = "Try again later. If it is your site: -s politeness.robots=false"
-    return ScraperError(f"{where}: {row.meaning} ({error.reason}{detail})", hint=hint)
+    told = copy(error)  # of its own kind: who catches it reads its reason
+    told.message = f"{where}: {row.meaning} ({error.reason}{detail})"
+    told.hint = hint
+    return told
 
 
 def _place(error: BaseException) -> str:
