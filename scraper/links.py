@@ -57,7 +57,7 @@ OPTIONS = frozenset({
 
 # Looking ----------------------------------------------------------------------------------------
 
-_ANCHORS = "a[href],area[href]"
+_ANCHORS = '[href]:not([href^="#"]):is(a,area)'  # half of a page's links may be to itself
 
 
 class Links(list[str]):
