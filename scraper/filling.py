@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from scraper.controls import BUTTONS, CHOICES, Control
 from scraper.errors import UsageError
@@ -15,6 +18,7 @@ Filled = dict[Control, list[str | File]]
 """What controls send instead of what the page says."""
 
 SHOWN = 20
+_AS_TEXT = (int, float, Decimal, date, time, UUID)
 
 
 def fill(controls: list[Control], values: Mapping[str, Any]) -> Filled:
@@ -83,12 +87,14 @@ def _dealt(controls: list[Control], values: Sequence[str | File]) -> Filled:
 
 def text_of(name: str, value: object) -> str:
     """What is written into a field. Raises `UsageError` for what is no text."""
-    if isinstance(value, bool | bytes | Mapping) or value is None:
-        raise UsageError(
-            f"field {name!r}: {value!r:.80} is no text",
-            hint="Give text or a number; True and False are for check boxes.",
-        )
-    return str(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # of a member of an enumeration: its value
+    if isinstance(value, _AS_TEXT) and not isinstance(value, bool):
+        return str(value)
+    raise UsageError(
+        f"field {name!r}: {type(value).__name__} is no text",
+        hint="Give text, a number or a date; True and False are for check boxes.",
+    )
 
 
 def _choices(value: str, name: str, boxes: list[Control]) -> str:

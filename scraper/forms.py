@@ -17,24 +17,26 @@ from scraper.errors import UsageError
 from scraper.filling import Filled, fill, text_of
 from scraper.mistakes import nearest
 from scraper.multipart import File, encode_multipart, newlines
-from scraper.request import Callback, Request
-from scraper.select import Selector
+from scraper.options import Callback, RequestOptions
+from scraper.request import Request
+from scraper.select import Selector, SelectorList
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from scraper.http import Response
-    from scraper.options import RequestOptions
 
 __all__ = ["Form", "find_form"]
 
 Entries = list[tuple[str, str | File]]
-Click = str | Selector | Literal[False] | None
+Click = str | Selector | SelectorList | Literal[False] | None
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 PLAIN = "text/plain"
 SHOWN = 20
+SHOWN_NAME = 40
+_OPTIONS = frozenset(RequestOptions.__annotations__)
 
 
 class Form:
@@ -129,10 +131,11 @@ class Form:
         same form with the same values twice, say `unique=False`. A POST is not sent again after a
         crash unless `repeatable=True` says that it may.
         """
-        values = dict(values or {})
+        values = _checked(values, options)
         button = self._button(click, values)
-        for name in values.keys() - set(names(self._controls, BUTTONS)):
-            raise self._unknown(name)
+        known = set(names(self._controls, BUTTONS))
+        if unknown := [name for name in values if name not in known]:
+            raise self._unknown(unknown[0])
         entries = self._entries(fill(self._controls, values), button)
         if extra:
             entries = [entry for entry in entries if entry[0] not in extra]
@@ -270,9 +273,10 @@ class Form:
         kinds = {c.kind for c in self._controls if c.name == name}
         return bool(kinds) and kinds <= {"submit", "image"}
 
-    def _clicked(self, click: str | Selector, buttons: list[Control]) -> Control:
-        if isinstance(click, Selector):
-            ids = {click.root.mem_id} if isinstance(click.root, LexborNode) else set[int]()
+    def _clicked(self, click: str | Selector | SelectorList, buttons: list[Control]) -> Control:
+        if not isinstance(click, str):
+            given = [click] if isinstance(click, Selector) else list(click)
+            ids = {s.root.mem_id for s in given if isinstance(s.root, LexborNode)}
             found = [b for b in buttons if b.node.mem_id in ids]
         else:
             found = [b for b in buttons if b.name == click] or [
@@ -293,8 +297,8 @@ class Form:
         return found[0]
 
     def _unknown(self, name: str) -> UsageError:
-        hint = [nearest(name, names(self._controls, BUTTONS), all_of="it has")]
-        for index, node in enumerate(self._owners.forms):
+        hint = [nearest(name, names(self._controls, BUTTONS))]
+        for index, node in enumerate(self._owners.forms[:SHOWN]):
             if node.mem_id != self._node.mem_id and name in names(self._owners.controls(node)):
                 hint = [f"the form response.form(index={index}) has one"]
                 break
@@ -304,8 +308,30 @@ class Form:
 
     def __repr__(self) -> str:
         which = f" id={self.id}" if self.id else f" name={self.name}" if self.name else ""
-        fields = ", ".join(names(self._controls, BUTTONS)) or "no fields"
-        return f"<Form{which} {self.method} {urls.redact(self.action)[:100]}: {fields}>"
+        fields = _listed(names(self._controls, BUTTONS)) or "no fields"
+        shown = f"<Form{which} {self.method} {urls.redact(self.action)[:100]}: {fields}>"
+        return shown if shown.isprintable() else ascii(shown)[1:-1]
+
+
+def _checked(values: object, options: RequestOptions) -> dict[str, Any]:
+    """A copy of *values*. Raises `UsageError` for fields that were given otherwise."""
+    if values is not None and not isinstance(values, Mapping):
+        raise UsageError(
+            f"submit() takes fields by name, not {type(values).__name__}",
+            hint='form.submit({"user": "ann"})',
+        )
+    if unknown := options.keys() - _OPTIONS:
+        name = min(unknown)
+        raise UsageError(
+            f"submit() has no option {name!r}",
+            hint=f"If it is a field: form.submit({{{name!r}: …}}).",
+        )
+    return {str(name): value for name, value in (values or {}).items()}
+
+
+def _listed(found: list[str]) -> str:
+    shown = ", ".join(name[:SHOWN_NAME] for name in found[:SHOWN])
+    return f"{shown} and {len(found) - SHOWN} more" if len(found) > SHOWN else shown
 
 
 def _pressed(button: Control) -> Entries:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -397,7 +400,7 @@ def test_fields_of_one_name() -> None:
         ({"s": "Atlantis"}, r"no choice 'Atlantis'.*There are: 'de' \(Germany\), 'fr' \(France\)"),
         ({"s": "germany"}, "Did you mean 'de'"),
         ({"r": "z"}, "There are: 'p', 'q'"),
-        ({"r": True}, "True is no text"),
+        ({"r": True}, "bool is no text"),
         ({"c": ["x", "z"]}, "no choice 'z'"),
         ({"r": ["p", "q"]}, "takes one value, not 2"),
         ({"s": ["de", "fr"]}, "takes one value, not 2"),
@@ -430,6 +433,38 @@ def test_extra_is_sent_as_it_is() -> None:
     assert sent("<input name=a>", {}, extra={"a": None}) == ""
 
 
+def test_what_was_meant_for_values_says_so() -> None:
+    login = page(LOGIN).form("#login")
+    with pytest.raises(UsageError, match=r"no option 'user'(?s:.*)submit\(\{'user': …\}\)"):
+        login.submit(user="ann")  # type: ignore[call-arg]
+    for wrong in ("user=ann", [("user", "ann")]):
+        with pytest.raises(UsageError, match="takes fields by name"):
+            login.submit(wrong)  # type: ignore[arg-type]
+
+
+class Size(str, Enum):  # noqa: UP042 - the kind whose str() is not its value
+    LARGE = "l"
+
+
+def test_values_that_are_text_in_their_own_way() -> None:
+    controls = "<input name=a><input name=b><input name=1><input name=c>"
+    values: dict[Any, Any] = {"a": Size.LARGE, "b": date(2026, 1, 2), 1: Decimal("2.50"), "c": 3}
+    assert sent(controls, values) == "a=l&b=2026-01-02&1=2.50&c=3"
+    for wrong in (object(), page("<p>x").css("p"), page("<p>x").css("p")[0], SHOP.parse):
+        with pytest.raises(UsageError, match="is no text"):
+            sent(controls, {"a": wrong})
+
+
+def test_what_it_shows_is_short_and_printable() -> None:
+    many = form("".join(f"<input name={'x' * 99}{n}>" for n in range(99)), "name='\x1b[31m\r\n'")
+    assert len(repr(many)) < 1200
+    assert repr(many).isprintable()
+    assert repr(many).endswith(" and 79 more>")
+    with pytest.raises(UsageError) as caught:
+        many.submit({"y": 1})
+    assert len(str(caught.value)) < 1500
+
+
 def test_values_are_not_changed() -> None:
     values = {"user": "ann", "go": 2}
     page(LOGIN).form("#login").submit(values)
@@ -452,7 +487,7 @@ def test_a_button_may_send_the_form_elsewhere() -> None:
     response = page(LOGIN)
     login = response.form("#login")
     button = response.css("button")[1]
-    for click in ("Help", "2", "[value='2']", button):
+    for click in ("Help", "2", "[value='2']", button, response.css("button")[1:]):
         request = login.submit({"user": "ann"}, click=click)
         assert request.url == "http://h/help?csrf=tok&user=ann&word=&keep=0&go=2"
         assert request.method == "GET"
