@@ -229,9 +229,13 @@ class Feed:
         if first is None:
             return
         first = first.lstrip("\ufeff")  # some files have two
+        delimiter = self._delimiter
+        if match := _EXCEL.match(first):  # spreadsheets say it so
+            delimiter = delimiter or match[1]
+            first = "\n"
         reader = csv.reader(
             chain([first], ended),
-            delimiter=self._delimiter or _delimiter(first, self._quotechar),
+            delimiter=delimiter or _delimiter(first, self._quotechar),
             quotechar=self._quotechar,
             quoting=csv.QUOTE_NONE if self._quotechar is None else csv.QUOTE_MINIMAL,
         )
@@ -249,9 +253,9 @@ class Feed:
                 continue
             if names is None:
                 names = self._names(cells)
-            elif len(cells) == len(names):
+            elif len(cells) == len(names) or not any(cells[len(names) :] or ["short"]):
                 if reader.line_num > 1 or cells != names:
-                    yield Row(place, dict(zip(names, cells, strict=True)))
+                    yield Row(place, dict(zip(names, cells, strict=False)))
             else:
                 yield Row(place, _ragged(names, cells), _misfit(names, cells))
 
@@ -376,6 +380,9 @@ _KINDS = {dict: "object", str: "string", bool: "boolean", type(None): "null"}
 
 
 # CSV's details -----------------------------------------------------------------------------------
+
+
+_EXCEL = re.compile(r'"?sep=([^"\n])"?\s*$', re.IGNORECASE)
 
 
 def _delimiter(first: str, quotechar: str | None) -> str:

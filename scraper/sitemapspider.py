@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from pydantic import BeforeValidator
 
 from scraper import urls
-from scraper.errors import FetchError, SpiderError, Throttled, UsageError
+from scraper.errors import ExtractionError, FetchError, SpiderError, Throttled, UsageError
 from scraper.http import Failure, Request, Response
 from scraper.request import DEFAULTS, Options
 from scraper.select import compile_re
-from scraper.sitemap import MAX_SIZE, MAX_URLS, Entry, lastmod, parse, sitemaps_of
+from scraper.sitemap import MAX_SIZE, MAX_URLS, Entry, Sitemap, lastmod, parse, sitemaps_of
 from scraper.spider import Output, Spider
 
 __all__ = ["Since", "SitemapSpider"]
@@ -82,7 +82,8 @@ class SitemapSpider(Spider):
 
     Sitemaps are fetched like any page: politely, retried, durable; one that fails is logged. Links
     count as usual: a page listed in a sitemap is one link deeper (`crawl.max_depth`), and must be
-    in scope. In a file 50,000 URLs are read, of an index three levels.
+    in scope. Sitemaps that robots.txt names may lie on any host. In a file 50,000 URLs are read,
+    of an index three levels.
     """
 
     sitemap_urls: ClassVar[Sequence[str]] = ()
@@ -154,13 +155,37 @@ class SitemapSpider(Spider):
         origin = urls.host_key(robots)
         named = await self._read_robots(robots)
         for url in named:
-            yield self._sitemap(url)
+            if self.allowed_domains and urls.host_key(url) != origin:
+                async for request in self._elsewhere(url):
+                    yield request
+            else:
+                yield self._sitemap(url)
         if not named:
             self.log.info("%s/robots.txt names no sitemap: trying /sitemap.xml", origin)
             yield self._sitemap(f"{origin}/sitemap.xml")
         elif all(urls.host_key(url) != origin for url in named):
             # Its sitemaps lie elsewhere, but this is the site: a start request says so.
             yield Request(robots, self._parse_robots)
+
+    async def _elsewhere(self, url: str) -> AsyncIterator[Request]:
+        """What robots.txt names on another host; of an index the sitemaps in it.
+
+        Start requests may lead out of `allowed_domains`, links may not: so an index is read here.
+        What is none, or cannot be read now, becomes a request that will say so.
+        """
+        requests: list[Request] = []
+        try:
+            response = await self.fetch(url)
+            if response.status == 200:
+                below = _Requests(self, response, 0)
+                for entry in self.sitemap_filter(self._recent(_parsed(response))):
+                    if entry.kind != "sitemap":
+                        break
+                    requests += below.of(entry)
+        except (FetchError, ExtractionError) as error:
+            self.log.debug("sitemap %s: %s", urls.redact(url), error)
+        for request in requests or [self._sitemap(url)]:
+            yield request
 
     async def _read_robots(self, url: str) -> list[str]:
         for attempt in (1, 2):
@@ -192,11 +217,7 @@ class SitemapSpider(Spider):
         return entries
 
     async def _parse_sitemap(self, response: Response, level: int = 0) -> Output:
-        sitemap = parse(
-            response.body,
-            url=response.url,
-            content_type=response.headers.get("content-type", ""),
-        )
+        sitemap = _parsed(response)
         requests = _Requests(self, response, level)
         taken = 0
         for entry in self.sitemap_filter(self._recent(sitemap)):
@@ -255,6 +276,11 @@ class SitemapSpider(Spider):
             return compile_re(given).search
         except UsageError as error:
             raise SpiderError(f"{self._who}: {where}: {error.message}") from None
+
+
+def _parsed(response: Response) -> Sitemap:
+    content_type = response.headers.get("content-type", "")
+    return parse(response.body, url=response.url, content_type=content_type)
 
 
 class _Requests:

@@ -64,6 +64,8 @@ def test_the_format_is_found(url: str, content_type: str, head: str, format: str
     [
         "a,b\n1,x\n2,y\n",
         "a;b\r\n1;x\r\n2;y",
+        "sep=;\r\na;b\r\n1;x\r\n2;y",
+        "a,b\n1,x,\n2,y,,\n",
         "a\tb\r1\tx\r2\ty\r",
         "\ufeffa|b\n\n1|x\n   \n2|y\n\n",
         '"a","b"\n"1","x"\n"2","y"\n',

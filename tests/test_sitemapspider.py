@@ -238,6 +238,30 @@ async def test_sitemaps_on_another_host_are_read_and_urls_must_be_in_scope(serve
     assert paths(Allowed) == ["/1.html"]
 
 
+async def test_an_index_on_another_host_is_read_within_allowed_domains(served: Any) -> None:
+    base, web = served(
+        {
+            "/robots.txt": "Sitemap: http://127.0.0.2:{port}/index.xml\n"
+            "Sitemap: http://127.0.0.2:{port}/gone.xml\n",
+            "/index.xml": index("{base}/a.xml", "{base}/b.xml", "{base}/not.xml"),
+            "/a.xml": xml("<urlset><url><loc>http://127.0.0.1:{port}/1.html</loc></url></urlset>"),
+            "/b.xml": xml("<urlset><url><loc>http://127.0.0.1:{port}/2.html</loc></url></urlset>"),
+        },
+        "127.0.0.1",
+        "127.0.0.2",
+    )
+
+    class Elsewhere(Collecting):
+        sitemap_urls: ClassVar = [f"{base}/robots.txt"]
+        sitemap_follow: ClassVar = ["/[ab].xml"]
+        allowed_domains: ClassVar = ["127.0.0.1"]
+
+    result = await run(Elsewhere)
+    assert paths(Elsewhere) == ["/1.html", "/2.html"]
+    assert result.reasons == {"http_404": 1}
+    assert "/not.xml" not in [seen.path for seen in web.log]
+
+
 async def test_modified_since_and_the_date_in_meta(served: Any) -> None:
     def dated(path: str, when: str) -> str:
         return f"<url><loc>{{base}}{path}</loc><lastmod>{when}</lastmod></url>"
