@@ -256,7 +256,7 @@ class _Scripts(Mapping[str, Any]):
 _IDENTIFIER = re.compile(r"[\w:.$-]+")
 _WRAPPING_START = re.compile(r"(?:\s|\ufeff|//|/\*|\*/|<!--|<!\[CDATA\[)+")
 _WRAPPING_END = ("//", "/*", "*/", "-->", "]]>")
-_STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
+_STRING = r'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)'
 _EXTRAS = re.compile(rf"({_STRING})|//[^\n]*|/\*.*?(?:\*/|\Z)|,(?=\s*[}}\]])", re.DOTALL)
 _SURROGATES = re.compile(
     r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
@@ -286,15 +286,16 @@ def _loads(text: str) -> Any:
 
 def _unwrapped(text: str) -> str:
     """*text* without the marks of comments and CDATA sections, and the semicolons, around it."""
-    start = _WRAPPING_START.match(text)
-    text = text[start.end() :] if start else text
-    while True:
-        shorter = text.rstrip().rstrip(";")
+    match = _WRAPPING_START.match(text)
+    start, end, before = match.end() if match else 0, len(text), -1
+    while end != before:
+        before = end
+        while end > start and (text[end - 1] == ";" or text[end - 1].isspace()):
+            end -= 1
         for mark in _WRAPPING_END:
-            shorter = shorter.removesuffix(mark)
-        if shorter == text:
-            return text
-        text = shorter
+            if text.endswith(mark, start, end):
+                end -= len(mark)
+    return text[start:end]
 
 
 def _kept_string(match: re.Match[str]) -> str:
