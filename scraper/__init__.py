@@ -13,19 +13,23 @@ The house, floor by floor; a module imports only from its own floor and those be
 `build` is the one place that names concrete classes. What is listed below is public.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from scraper._version import __version__
 from scraper.api import crawl, run, stream
 from scraper.crawlspider import CrawlSpider, Rule
 from scraper.errors import Drop, FetchError, ItemInvalid, Retry, ScraperError, Throttled
-from scraper.feedspider import FeedSpider
 from scraper.http import Failure, Headers, Request, Response
 from scraper.items import Css, Item, Json, Meta, Url, XPath
 from scraper.linkfilters import FILE_ENDINGS, glob
 from scraper.protocols import CrawlInfo, Fetch, Middleware, Observer, Page, Pipeline, Sink
 from scraper.report import CrawlResult
 from scraper.select import Selector, SelectorList
-from scraper.sitemapspider import SitemapSpider
 from scraper.spider import Output, Spider, Yielded
+
+if TYPE_CHECKING:
+    from scraper.feedspider import FeedSpider
+    from scraper.sitemapspider import SitemapSpider
 
 __all__ = [
     "FILE_ENDINGS",
@@ -68,3 +72,16 @@ __all__ = [
     "run",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The kinds of spiders that most programs do not need, loaded when one does (PEP 562)."""
+    if name == "FeedSpider":
+        from scraper.feedspider import FeedSpider
+
+        return FeedSpider
+    if name == "SitemapSpider":
+        from scraper.sitemapspider import SitemapSpider
+
+        return SitemapSpider
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
