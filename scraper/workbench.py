@@ -272,16 +272,21 @@ class Workbench:
         Raises what the callback raises.
         """
         name = callback or response.request.callback or DEFAULT_CALLBACK
-        if name not in self._callbacks:
-            raise SpiderError(
-                f"spider {self.spider.name} has no method {name!r}{self._nearest(name)}"
-            )
+        self.require_callback(name)
         given = response.request.kwargs if kwargs is None else kwargs
         seen = set() if seen is None else seen
         seen.add(self.engine.scheduler.admission.identity(response.request))
         if depth == 0:
             self.engine.scheduler.admission.scope.start(response.url)
         return await self._beside(self._parse(response, name, given, depth + 1, seen))
+
+    def require_callback(self, name: str | None) -> None:
+        """Raise `SpiderError` when the spider has no method *name* (None: `parse`)."""
+        name = name or DEFAULT_CALLBACK
+        if name not in self._callbacks:
+            raise SpiderError(
+                f"spider {self.spider.name} has no method {name!r}{self._nearest(name)}"
+            )
 
     def _nearest(self, name: str) -> str:
         methods = [n for n in dir(type(self.spider)) if n not in dir(Spider)]

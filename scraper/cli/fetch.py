@@ -25,7 +25,6 @@ from scraper.cli.output import (
     SetOption,
     clean,
     data,
-    data_json,
     note,
 )
 from scraper.cli.pages import (
@@ -33,6 +32,7 @@ from scraper.cli.pages import (
     SpiderOption,
     on_terminal,
     page_url,
+    print_json,
     reworded,
     run_async,
     safe_text,
@@ -95,7 +95,7 @@ def fetch(
     speak(bench.config, quiet=quiet, debug=debug)
     page = run_async(_fetch(bench, request))
     if as_json:
-        data_json(page.as_dict(body=show_body))
+        print_json(page.as_dict(body=show_body))
     elif not quiet:
         for line in page.lines(headers=not show_headers):
             note(line)

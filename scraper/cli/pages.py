@@ -19,6 +19,7 @@ import typer
 
 from scraper import logs, urls
 from scraper.api import loop_factory
+from scraper.cli.output import data
 from scraper.config import Config
 from scraper.engine import LIBRARIES, PACKAGE
 from scraper.errors import FetchError, ScraperError, UsageError
@@ -32,6 +33,7 @@ __all__ = [
     "local_page",
     "on_terminal",
     "page_url",
+    "print_json",
     "reworded",
     "run_async",
     "safe_text",
@@ -40,6 +42,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is: C1 controls, and what turns the direction of writing."""
 
 LOCAL = re.compile(r"localhost\b|127\.|\[::1\]")  # seldom with TLS
 
@@ -112,6 +117,12 @@ def speak(config: Config, *, quiet: bool, debug: bool) -> None:
     logs.configure(config.log.model_copy(update={"file": None}), Path(), quiet=quiet, debug=debug)
     if not debug:
         logging.getLogger("scraper.crawl").setLevel("ERROR")
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout, with nothing in it that a terminal would obey."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    data(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -23,7 +23,6 @@ from scraper.cli.output import (
     SetOption,
     clean,
     complain,
-    data_json,
     note,
 )
 from scraper.cli.pages import (
@@ -33,6 +32,7 @@ from scraper.cli.pages import (
     local_page,
     on_terminal,
     page_url,
+    print_json,
     reworded,
     run_async,
     speak,
@@ -109,12 +109,13 @@ def parse(
     )
     speak(bench.config, quiet=quiet, debug=debug)
     name, passed = chosen(bench.spider, address, callback, given)
+    bench.require_callback(name)
     request = Request(address, name, kwargs=passed, meta=metadata)
     show = None if as_json else Show(items=not requests_only, links=not items_only, quiet=quiet)
     tour = Tour(bench, depth=depth, pages=pages, show=show)
     run_async(tour.run(request, saved))
     if as_json:
-        data_json(tour.as_dict(items=not requests_only, links=not items_only))
+        print_json(tour.as_dict(items=not requests_only, links=not items_only))
     return 1 if tour.failed else 0
 
 
@@ -158,8 +159,10 @@ def chosen(
         return None, kwargs
     # A page with this one link: what the rules make of it, as far as the address tells.
     link = Response(url, body=f'<a href="{html.escape(url)}">'.encode(), request=Request(url))
-    for request in spider.follow_rules(link):
-        return request.callback, kwargs or request.kwargs
+    for rule in spider.rules:
+        if link.find_links(rule.query):
+            request = rule.request(link, link.url)
+            return request.callback, kwargs or request.kwargs
     return None, kwargs
 
 
@@ -229,8 +232,6 @@ class Tour:
             return []
         try:
             parsed = await self.bench.parse(response, depth=depth, seen=self.seen)
-        except UsageError:
-            raise
         except Exception as error:  # noqa: BLE001 - a callback is the user's code
             self._tell_callback(error, name, response)
             return []

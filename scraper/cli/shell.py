@@ -41,7 +41,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 def shell(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="The first page; or a saved one's path.")
+        str | None, typer.Argument(metavar="URL", help="The first page; or a saved one's path.")
     ] = None,
     program: Annotated[
         str | None, typer.Option("--code", "-c", metavar="CODE", help="Run this instead, and end.")
@@ -71,7 +71,7 @@ def shell(
         page_url(url)
     bench = open_workbench(spider, overrides=settings or [], args=spider_arguments(arguments or []))
     speak(bench.config, quiet=quiet, debug=debug)
-    script = sys.stdin.read() if program is None and not sys.stdin.isatty() else program
+    script = piped() if program is None else program
     with Worker(bench) as worker:
         desk = Desk(worker)
         try:
@@ -88,6 +88,13 @@ def shell(
         if plain or not with_ipython(desk, banner):
             with_console(desk, banner)
     return 0
+
+
+def piped() -> str | None:
+    """The script on standard input; None where that is a terminal."""
+    if sys.stdin is None:
+        return ""
+    return None if sys.stdin.isatty() else sys.stdin.read()
 
 
 # Python's own console -----------------------------------------------------------------------

@@ -148,6 +148,14 @@ def test_json(fast: CommandLine, web: Web) -> None:
     assert png["body_base64"] == "iVBORw0KGgoAAA=="
 
 
+def test_json_holds_nothing_that_a_terminal_would_obey(fast: CommandLine, web: Web) -> None:
+    said = fast("fetch", f"{web.url}/evil", "--json", "--body")
+    assert all(c.isprintable() or c == "\n" for c in said.out)
+    told = json.loads(said.out)
+    assert ["X-Evil", "a\x9bb"] in told["headers"]
+    assert told["body"].startswith("<p>\x1b]0;owned\x07")
+
+
 def test_exit_codes(fast: CommandLine, web: Web) -> None:
     assert fast("fetch", f"{web.url}/gone").code == 0
     assert fast("fetch", f"{web.url}/gone", "--fail").code == 1

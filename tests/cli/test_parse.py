@@ -37,6 +37,9 @@ class Shop(Spider):
         yield {"fine": 1}
         helper(response)
 
+    async def misused(self, response):
+        yield {"n": response.css("a:::b")}
+
     async def nested(self, response):
         await self.fetch("nowhere")
 
@@ -178,6 +181,10 @@ def test_a_callback_that_raises_shows_the_users_lines(shop: CommandLine, web: We
     assert "AttributeError: 'Response' object has no attribute 'missing'" in lines
     assert lines[-1] == f"scrape: broken() at {web.url}/ raised AttributeError"
     assert "scraper/workbench.py" not in said.err
+    said = shop("parse", f"{web.url}/", "-c", "misused")
+    assert said.code == 1
+    assert 'yield {"n": response.css("a:::b")}' in said.err
+    assert "not a valid CSS selector: 'a:::b'" in said.err
     said = shop("parse", f"{web.url}/", "-c", "nested")
     assert said.code == 1
     assert "nested() at" in said.err
@@ -287,6 +294,7 @@ def test_mistakes(shop: CommandLine, web: Web, args: list[str], said: str) -> No
     result = shop("parse", f"{web.url}/", *args)
     assert result.code == 2
     assert said in result.err
+    assert web.log == []
 
 
 def test_lines_fit_a_terminal(shop: CommandLine, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
