@@ -367,11 +367,13 @@ class Json(_Data):
         return search
 
     def _places(self, source: Source) -> Sequence[Any]:
+        if self.type is None and self.script is None:
+            return source.data
+        if not source.is_html:
+            return ()
         if self.type is not None:
             return source.structured().find_all(self.type)
-        if self.script is not None:
-            return (source.structured().script(self.script),)
-        return source.data
+        return (source.structured().script(self.script or ""),)
 
 
 class Meta(_Data):

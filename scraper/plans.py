@@ -202,11 +202,14 @@ class _Compilation:
 def _takes_keys(model: type, shapes: Iterable[Shape]) -> bool:
     """Whether a model without markers gets only the keys it knows, and not the JSON as it is.
 
-    Extra keys, which JSON from elsewhere always has, are errors to an `Item`.
+    Extra keys, which JSON from elsewhere always has, are errors to an `Item`, and to dataclasses
+    and TypedDicts within one.
     """
     if any(_marked(nested, {model}) for shape in shapes for nested in shape.models):
         return True
-    if not issubclass(model, BaseModel) or model.model_config.get("extra") != "forbid":
+    if not issubclass(model, BaseModel):
+        return True
+    if model.model_config.get("extra") != "forbid":
         return False
     validators = model.__pydantic_decorators__.model_validators.values()
     return not any(validator.info.mode != "after" for validator in validators)

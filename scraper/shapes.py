@@ -16,7 +16,6 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 from pydantic import (
@@ -31,6 +30,7 @@ from pydantic import (
 from pydantic.dataclasses import is_pydantic_dataclass, rebuild_dataclass
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
+from typing_extensions import is_typeddict  # pydantic's: knows those of both modules
 
 from scraper.errors import UsageError
 from scraper.marking import Kind, Marker
@@ -215,8 +215,8 @@ def _class_shape(kind: type) -> Shape:
         return Shape(kind="whole")
     if issubclass(kind, BaseModel):
         return Shape(models=(kind,))
-    if is_typeddict(kind) or (dataclasses.is_dataclass(kind) and not _has_own_schema(kind)):
-        return Shape(models=(kind,)) if _is_marked(kind) else Shape(kind="value")
+    if is_typeddict(kind) or (dataclasses.is_dataclass(kind) and not _reads_values(kind)):
+        return Shape(models=(kind,))
     return Shape(kind="text" if issubclass(kind, str) else "value")
 
 
@@ -234,12 +234,14 @@ def _union(shapes: Sequence[Shape], *, optional: bool) -> Shape:
     )
 
 
-def _has_own_schema(kind: type) -> bool:
-    return "__get_pydantic_core_schema__" in vars(kind)
+def _reads_values(kind: type) -> bool:
+    """Whether a dataclass may be a value, such as `types.Price`, and no nested item."""
+    own = "__get_pydantic_core_schema__" in vars(kind) or is_pydantic_dataclass(kind)
+    return own and not _is_marked(kind)
 
 
 def _is_marked(kind: type) -> bool:
-    """Whether a dataclass or TypedDict, which may stand for a value, is a nested item instead."""
+    """Whether a field of *kind* carries a marker."""
     try:
         hints = get_type_hints(kind, include_extras=True)
     except Exception:  # noqa: BLE001 - names that are not there yet; asked again for the plan
