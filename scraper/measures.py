@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from scraper.errors import UsageError
 from scraper.numerals import Mark, Numeral, numerals, plain
 
-__all__ = ["DecimalMark", "Integer", "Marked", "Number", "Quantity", "mark_of"]
+__all__ = ["DecimalMark", "Integer", "Marked", "Number", "Quantity", "mark_of", "value_schema"]
 
 
 class Marked(str):
@@ -100,6 +100,24 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 """As `Number`, for whole numbers: a single mark before three digits groups ("1.234" is 1234)."""
 
 
+def value_schema(kind: type, **fields: CoreSchema) -> CoreSchema:
+    """The schema of a small dataclass.
+
+    Without a name to be referred to by: pydantic would use the reference, in a list or where the
+    type occurs again, instead of what the dataclass's own schema puts around it.
+    """
+    return core_schema.dataclass_schema(
+        kind,
+        core_schema.dataclass_args_schema(
+            kind.__name__,
+            [core_schema.dataclass_field(name, schema) for name, schema in fields.items()],
+        ),
+        list(fields),
+        frozen=True,
+        slots=True,
+    )
+
+
 _UNIT = re.compile(r"\s?(°\s?[CFK]?|[%‰\"″'′]|[µμ]?[^\W\d_]+[²³]?(?:/[^\W\d_]+[²³]?)?)")
 _TIMES = re.compile(r"\s?(?:[x×*✕])\s?(?=[\d.,])", re.IGNORECASE)
 
@@ -121,7 +139,14 @@ class Quantity:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_quantity, handler(source))
+        return core_schema.no_info_before_validator_function(
+            _quantity,
+            value_schema(
+                cls,
+                value=core_schema.float_schema(),
+                unit=core_schema.with_default_schema(core_schema.str_schema(), default=""),
+            ),
+        )
 
 
 def _quantity(value: Any) -> Any:

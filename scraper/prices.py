@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from scraper.measures import mark_of
+from scraper.measures import mark_of, value_schema
 from scraper.numerals import Numeral, numerals, plain
 
 __all__ = ["Amount", "Price"]
@@ -135,7 +135,16 @@ class Price:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_before_validator_function(_price, handler(source))
+        return core_schema.with_info_before_validator_function(
+            _price,
+            value_schema(
+                cls,
+                amount=core_schema.decimal_schema(),
+                currency=core_schema.with_default_schema(
+                    core_schema.nullable_schema(core_schema.str_schema()), default=None
+                ),
+            ),
+        )
 
 
 def _price(value: Any, info: ValidationInfo) -> Any:
