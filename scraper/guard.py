@@ -161,9 +161,8 @@ def require_html(body: bytes, content_type: str, url: str) -> None:
 _XML_TYPES = re.compile(
     r"\s*(?:text|application|[\w.-]+)/(?:[\w.-]+\+)?xml\s*(?:;|$)", re.IGNORECASE
 )
-_BEFORE_ROOT = re.compile(
-    r"(?:[\s\ufeff]|<\?.*?\?>|<!--.*?-->"
-    r"|<!(?!DOCTYPE\s+html\b)(?:\"[^\"]*\"|'[^']*'|[^\"'\[>])*(?:\[.*?\]\s*)?>)*+<([A-Za-z_][\w.:-]*)",
+_PAGE = re.compile(
+    r"(?:[\s\ufeff]|<\?.*?\?>|<!--.*?-->)*+<(?:!DOCTYPE\s+)?html(?![\w:.-])",
     re.DOTALL | re.IGNORECASE,
 )
 _XML_DECLARATION = re.compile(r"[\s\ufeff]*<\?xml\s", re.IGNORECASE)
@@ -172,11 +171,8 @@ _XML_DECLARATION = re.compile(r"[\s\ufeff]*<\?xml\s", re.IGNORECASE)
 def is_xml(head: str, content_type: str) -> bool:
     """Whether a body is XML of its own, and not a page, which XHTML is: by its beginning *head*.
 
-    It must be labelled as XML or begin with `<?xml`, and its root must not be `<html>`.
+    It must be labelled as XML or begin with `<?xml`, and neither its doctype nor its root be html.
     """
     if not (_XML_TYPES.match(content_type) or _XML_DECLARATION.match(head)):
         return False
-    if "xhtml" in content_type.lower():
-        return False
-    root = _BEFORE_ROOT.match(head)
-    return root is not None and root[1].lower() != "html"
+    return "<" in head and "xhtml" not in content_type.lower() and _PAGE.match(head) is None

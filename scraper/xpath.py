@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
+from html.entities import html5
 from typing import Any, cast
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -133,7 +135,7 @@ def _converted(
 # The twin of a page -----------------------------------------------------------------------------
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NO_NAME = re.compile(r"""[&<>"'{}\s/]""")
+_NO_NAME = re.compile(r"""[&<>"'{}\s/\x00-\x20\x7f\ufffe\uffff]""")
 
 
 def _text(value: Any) -> Any:
@@ -167,7 +169,7 @@ class Twin:
 
     def _grow(self, root: LexborNode) -> None:
         element = etree.HTMLParser().makeelement("html")  # names by HTML's rules, not by XML's
-        for name, value in _attributes(root).items():
+        for name, value in _cleaned(_attributes(root)).items():
             element.set(name, value)
         self._pair(root, element)
         self._add_outside(root, element)
@@ -210,8 +212,7 @@ def _sprout(parent: etree._Element, node: LexborNode) -> etree._Element:
         try:
             return etree.SubElement(parent, name, attributes)
         except ValueError:
-            clean = {key: _text(value) for key, value in attributes.items()}
-            return etree.SubElement(parent, _NO_NAME.sub("_", _text(name)) or "_", clean)
+            return etree.SubElement(parent, _NO_NAME.sub("_", name), _cleaned(attributes))
     twin = _comment(node) if node.is_comment_node else etree.ProcessingInstruction("pi")
     parent.append(twin)
     return twin
@@ -227,10 +228,14 @@ def _attributes(node: LexborNode) -> dict[str, str]:
     """The attributes by the names that XPath knows them by."""
     found = {}
     for name, value in node.attributes.items():
-        if name[:1] == "{" or not name.isascii():
-            name = _NO_NAME.sub("_", _text(name))
+        if name[0] == "{":  # would be a namespace
+            name = _NO_NAME.sub("_", name)
         found[name.lower()] = value or ""
     return found
+
+
+def _cleaned(attributes: dict[str, str]) -> dict[str, str]:
+    return {_NO_NAME.sub("_", name): _text(value) for name, value in attributes.items()}
 
 
 def _add_text(parent: etree._Element, last: etree._Element | None, text: str) -> None:
@@ -288,7 +293,7 @@ class XmlNode:
     def tag(self) -> str:
         """The name without its namespace; "" for comments and the like."""
         name: Any = self.element.tag
-        return etree.QName(name).localname if isinstance(name, str) else ""
+        return name.rpartition("}")[2] if isinstance(name, str) else ""
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -329,11 +334,12 @@ def _is_foreign(element: etree._Element) -> bool:
 class XmlDocument(Selector):
     """A parsed XML document: feeds, sitemaps, whatever is XML and not a page.
 
-    *text*: the document, decoded. Prefixes that its root declares can be used as they are; a
-    default namespace has none: `xpath("//a:entry", namespaces={"a": "http://www.w3.org/2005/Atom"})`,
-    or `remove_namespaces()` first. Damaged XML is read as far as it goes; none at all is a document
-    in which nothing is found. Raises `ExtractionError("xml_entity")` when it declares entities:
-    they are how small files become large ones, or read other files.
+    *text*: the document, decoded. Prefixes that its root declares can be used as they are. A
+    default namespace has none: `xpath("//a:id", namespaces={"a": "http://www.w3.org/2005/Atom"})`,
+    or `remove_namespaces()` first. Damaged XML is read as far as it goes, `&nbsp;` and a bare `&`
+    as in HTML; where there is none at all, nothing is found. Raises
+    `ExtractionError("xml_entity")` when entities are declared: they are how small files become
+    large ones, or read others.
     """
 
     __slots__ = ("namespaces",)
@@ -351,7 +357,7 @@ class XmlDocument(Selector):
             load_dtd=False,
             huge_tree=False,
         )
-        body = _text(_DECLARATION.sub("", text, count=1)).strip()
+        body = _REFERENCE.sub(_resolved, _text(_DECLARATION.sub("", text, count=1)).strip())
         try:
             root = etree.fromstring(body.encode("utf-8", "replace"), parser)
         except (etree.LxmlError, ValueError):
@@ -368,18 +374,35 @@ class XmlDocument(Selector):
         """Takes the namespaces from all names: `//entry` then finds the entries of an Atom feed."""
         node = cast("XmlNode", self._value)
         for element in node.element.iter("*"):
-            element.tag = etree.QName(element).localname
             for name, value in list(element.attrib.items()):
-                if str(name)[:1] == "{":
-                    del element.attrib[name]
-                    element.set(etree.QName(name).localname, value)
+                if str(name)[0] == "{":
+                    with suppress(ValueError):  # what is left is no name: damaged XML
+                        element.set(str(name).rpartition("}")[2], value)
+                        del element.attrib[name]
+            if element.tag[0] == "{":
+                with suppress(ValueError):
+                    element.tag = element.tag.rpartition("}")[2]
         etree.cleanup_namespaces(node.element)
 
 
 _DECLARATION = re.compile(r"\A[\s\ufeff]*<\?xml\s[^>]*>")
+_REFERENCE = re.compile(
+    r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|&(?:\#\d+;|\#x[\da-fA-F]+;|([A-Za-z]\w*;))?",
+    re.DOTALL,
+)
 _INTERNAL_SUBSET = re.compile(
     r"""(?:[\s\ufeff]|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE(?:"[^"]*"|'[^']*'|[^"'\[>])*\[""", re.DOTALL
 )
+
+
+def _resolved(match: re.Match[str]) -> str:
+    """A reference as XML without a DTD knows it; CDATA sections and comments as they are."""
+    if match[0] == "&":
+        return "&amp;"
+    name = match[1]
+    if name is None or name in {"amp;", "lt;", "gt;", "quot;", "apos;"}:
+        return match[0]
+    return "".join(f"&#{ord(c)};" for c in html5[name]) if name in html5 else f"&amp;{name}"
 
 
 def _entities() -> ExtractionError:

@@ -85,6 +85,110 @@ def test_a_wrong_selector_is_named(wrong: str) -> None:
     assert repr(wrong) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "way_out"),
+    [("td:contains('x')", "lexbor-contains"), (":scope > li", "./li"), ("> li", "./li")],
+)
+def test_the_way_out_of_what_others_know(wrong: str, way_out: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        PAGE.css(wrong)
+    assert way_out in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [("extract", "getall()"), ("extract_first", "get()"), ("jmespath", "structured()")],
+)
+def test_parsels_other_names_are_explained(name: str, here: str) -> None:
+    for owner in (PAGE.css("li"), PAGE.css("li")[0], PAGE):
+        assert not hasattr(owner, name)
+        with pytest.raises(AttributeError, match=f"no attribute '{name}': here it is") as caught:
+            getattr(owner, name)
+        assert here in str(caught.value)
+    with pytest.raises(AttributeError, match=r"'SelectorList' object has no attribute 'gettall'$"):
+        getattr(PAGE.css("li"), "gettall")  # noqa: B009
+
+
+def test_nested_matches_give_their_strings_in_document_order() -> None:
+    page = Document.of("<div x=1>a<div x=2>b<p>c</p>d</div>e</div>")
+    assert page.css("div::text").getall() == ["a", "b", "d", "e"]
+    assert page.css("*::text").getall() == ["a", "b", "c", "d", "e"]
+    assert page.css("div ::text").getall() == ["a", "b", "c", "d", "e"]
+    assert page.css("div *::text").getall() == ["a", "b", "c", "d", "e"]
+    assert page.css("div > *::text").getall() == ["b", "c", "d"]
+    assert page.css("p::text, div::attr(x), div::text").getall() == [
+        "1",
+        "a",
+        "2",
+        "b",
+        "c",
+        "d",
+        "e",
+    ]
+    assert page.css("p, div ::text, p::text").getall()[2] == "<p>c</p>"
+    assert page.css("div::attr(x), [x]::attr(x), div::attr(x)").getall() == ["1", "2"]
+    assert page.css("div").css("p::text").getall() == ["c", "c"]  # inside each
+
+
+def test_lists_are_added() -> None:
+    both = PAGE.css("b") + PAGE.css("a::text")
+    assert both.getall() == ["<b>two</b>", "x", "y"]
+    assert len(PAGE.css("p") + PAGE.css("h1")) == 2
+
+
+def test_documents_from_text() -> None:
+    for page in (Selector.of("<p>ü"), Selector(text="<p>ü"), Document.of("<p>ü")):
+        assert page.css("p::text").get() == "ü"
+        assert page.tag == "html"
+    assert Selector.of("\ud800\0").text == "?"
+    assert Selector(text="").css("p").get() is None
+
+
+def test_regular_expressions_on_elements() -> None:
+    page = Document.of('<p>Price:&nbsp;5 &gt; 4 &amp; "x"</p>')
+    assert page.css("p").re(r"Price:\s(\d)") == ["5"]
+    assert page.css("p")[0].re(r"5.*") == ['5 > 4 &amp; "x"</p>']
+    assert page.css("p::text").re("(x)|(y)|Price") == ["", "", "x", ""]
+
+
+def test_a_list_makes_selectors_when_they_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def count(self: Selector, value: str = "", *, text: str | None = None) -> None:
+        nonlocal made
+        made += 1
+        self._value = value
+
+    page = Document.of("<a href=1>x</a>" * 1_000)
+    monkeypatch.setattr(Selector, "__init__", count)
+    links = page.css("a")
+    assert len(links) == 1_000
+    assert links
+    assert len(links[10:20]) == 10
+    assert len(links.css("::attr(href)").getall()) == 1_000
+    assert made == 0
+    assert links[5].get() == '<a href="1">x</a>'
+    assert made == 1
+
+
+def test_nested_text_is_collected_once() -> None:
+    """Two thousand elements in each other: each text is visited once, not once for each."""
+    depth = 2_000
+    page = Document(b"<div>x" * depth, checked=True)
+    for query in ("div::text", "*::text", "div ::text", "div *::text", "div::text, p::text"):
+        assert page.css(query).getall() == ["x"] * depth
+    assert len(page.css("div").text) == depth
+    assert len(page.css("div")) == depth
+    assert sum(map(len, page.css("div").getall())) > depth * depth  # what getall() warns of
+
+
+def test_a_large_page() -> None:
+    page = Document(b"<ul>" + b"<li class=a><a href=/x>some text</a></li>\n" * 120_000 + b"</ul>")
+    assert len(page.css("li.a > a::attr(href)")) == 120_000
+    assert len(page.css("li ::text").getall()) == 120_000
+    assert page.css("li:last-child a").text == "some text"
+
+
 @given(st.text(st.sampled_from("ab.#[]()='\":,>+~* \\::text::attr(x)éÿ\0"), max_size=14))
 def test_no_selector_breaks_anything(selector: str) -> None:
     try:
