@@ -72,7 +72,13 @@ class Admission:
         known, depth = self._known, lease.depth + 1
         duplicates = 0
         if len(requests) > self._limits.max_links_per_page:
-            counts["links_over_limit"] += len(requests) - self._limits.max_links_per_page
+            over = len(requests) - self._limits.max_links_per_page
+            counts["reason:too_many_links"] += over
+            log.warning(
+                "%s gives %d requests more than crawl.max_links_per_page allows: they are left out",
+                urls.redact(lease.request.url),
+                over,
+            )
             requests = requests[: self._limits.max_links_per_page]
         for request in requests:
             if request.options.unique:

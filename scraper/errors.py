@@ -298,6 +298,13 @@ REASONS: dict[str, Reason] = _table(
         "more items on one page than crawl.max_items_per_page",
         "raise it, or look for a loop that never ends",
     ),
+    Reason(
+        "too_many_links",
+        "skip",
+        False,
+        "more requests from one page than crawl.max_links_per_page; the rest was not taken",
+        "raise it",
+    ),
     Reason("stage_error", "item", False, "a pipeline stage raised"),
     Reason("item_invalid", "item", False, "the values do not fit the model"),
     Reason("schema", "item", False, "the item does not fit the file's columns"),

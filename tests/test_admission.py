@@ -69,7 +69,7 @@ def test_links_over_the_limit_are_cut_and_counted() -> None:
     counts: Counter[str] = Counter()
     many = [Request(f"http://site/{n}") for n in range(5)]
     assert len(admission(max_links_per_page=3).links(many, LEASE, counts)) == 3
-    assert counts["links_over_limit"] == 2
+    assert counts["reason:too_many_links"] == 2
 
 
 def test_start_requests_define_the_scope_and_rerun_to_the_same_identities() -> None:
