@@ -45,8 +45,9 @@ class Bound:
                 )
             except ValidationError as error:
                 first = error.errors()[0]
+                where = ".".join(map(str, (name, *first["loc"])))
                 raise ValueError(
-                    f"{self.name}({name}=…): {first['msg']}, got {first['input']!r}"
+                    f"{self.name}({where}=…): {first['msg']}, got {first['input']!r}"
                 ) from None
         return self.method(argument, **made)
 

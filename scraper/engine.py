@@ -361,7 +361,7 @@ class Engine:
     async def _take(self, visit: Visit, given: Any) -> None:
         if given.__class__ is Request:
             self._request(given, visit)
-        elif isinstance(given, list | tuple):
+        elif isinstance(given, list | tuple) and not hasattr(given, "_fields"):
             for each in given:
                 await self._take(visit, each)
         elif isinstance(given, Request):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar
@@ -154,11 +154,12 @@ class Chain:
         staged = page.begin()
         if isinstance(item, Invalid):
             return self._settle(staged, self._reject(item.error, page))
-        if not isinstance(item, BaseModel | dict) and not _is_dataclass_value(item):
+        if not isinstance(item, BaseModel | Mapping) and not _is_dataclass_value(item):
             page.items.pop()
+            named = "; of a named tuple yield its _asdict()" if hasattr(item, "_asdict") else ""
             raise TypeError(
                 f"a callback yields items (Item, pydantic model, dataclass, dict), requests and"
-                f" lists of them, not {type(item).__name__}"
+                f" lists of them, not {type(item).__name__}{named}"
             )
         return self._settle(staged, await self._pass(item, page))
 
