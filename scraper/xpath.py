@@ -107,11 +107,12 @@ def _wrong(query: str, error: Exception) -> UsageError:
 
 
 def _has_class(context: Any, *names: str) -> bool:
-    """Whether the context node has all of *names* among its classes."""
+    """Whether the context node has all of *names* among its classes: parsel's, which wins in a
+    process that imports it too."""
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError("has-class() takes one or more names, as strings")
-    classes = (context.context_node.get("class") or "").split()
-    return all(name in classes for name in names)
+    classes = " ".join((context.context_node.get("class") or "").split())
+    return all(f" {name} " in f" {classes} " for name in names)
 
 
 def _converted(
@@ -173,7 +174,7 @@ class Twin:
             element.set(name, value)
         self._pair(root, element)
         self._add_outside(root, element)
-        todo = [(root, element)]
+        elements, nodes, todo = self._elements, self._nodes, [(root, element)]
         while todo:
             node, element = todo.pop()
             last: etree._Element | None = None
@@ -182,7 +183,8 @@ class Twin:
                     _add_text(element, last, child.text_content or "")
                     continue
                 last = _sprout(element, child)
-                self._pair(child, last)
+                elements[child.mem_id] = last
+                nodes[last] = child
                 if child.first_child is not None:
                     todo.append((child, last))
 
@@ -226,11 +228,9 @@ def _comment(node: LexborNode) -> etree._Element:
 
 def _attributes(node: LexborNode) -> dict[str, str]:
     """The attributes by the names that XPath knows them by."""
-    found = {}
-    for name, value in node.attributes.items():
-        if name[0] == "{":  # would be a namespace
-            name = _NO_NAME.sub("_", name)
-        found[name.lower()] = value or ""
+    found = {name.lower(): value or "" for name, value in node.attributes.items()}
+    if "{" in "".join(found):  # would be a namespace
+        return {_NO_NAME.sub("_", name): value for name, value in found.items()}
     return found
 
 
@@ -242,9 +242,11 @@ def _add_text(parent: etree._Element, last: etree._Element | None, text: str) ->
     """Appends *text* to what *parent* holds, after its child *last*."""
     try:
         if last is None:
-            parent.text = (parent.text or "") + text
+            before = parent.text
+            parent.text = before + text if before else text
         else:
-            last.tail = (last.tail or "") + text
+            before = last.tail
+            last.tail = before + text if before else text
     except ValueError:
         _add_text(parent, last, _text(text))
 
