@@ -17,17 +17,8 @@ from scraper import encoding as encodings
 from scraper import guard, items, urls
 from scraper.errors import ExtractionError, UsageError
 from scraper.items import M
-from scraper.links import (
-    OPTIONS,
-    Filter,
-    LinkQuery,
-    Links,
-    Memo,
-    Names,
-    base_url,
-    canonical_url,
-    forbids_following,
-)
+from scraper.links import OPTIONS, Filter, LinkQuery, Links, Memo, Names
+from scraper.pagemeta import base_url, canonical_url, forbids_following
 from scraper.request import (
     ANY_STATUS,
     DEFAULTS,

@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "items",
         "linkfilters",
         "links",
+        "pagemeta",
     ),
     (
         "multipart",

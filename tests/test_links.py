@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scraper import urls
 from scraper.errors import UsageError
 from scraper.linkfilters import glob
-from scraper.links import LinkQuery, Memo, base_url
+from scraper.links import LinkQuery, Memo
+from scraper.pagemeta import base_url
 from scraper.select import Document
 
 URL = "http://h/shop/list.html?page=1"
