@@ -1,4 +1,4 @@
-"""init, new, list, check and config, as their users meet them."""
+"""init, list, check and config, as their users meet them."""
 
 from __future__ import annotations
 
@@ -81,59 +81,6 @@ def test_the_template_of_an_installed_package(
         template_directory()
     (package / "_template" / "config.toml").touch()
     assert template_directory() == package / "_template"
-
-
-# new ---------------------------------------------------------------------------------------
-
-
-def test_new_writes_a_spider_that_loads(project: CommandLine) -> None:
-    said = project("new", "my-shop", "https://example.com/a b?x=1#y")
-    assert said.code == 0
-    assert "scrape run my-shop" in said.err
-    listed = json.loads(project("list", "--json").out)
-    (spider,) = [s for s in listed["spiders"] if s["name"] == "my-shop"]
-    assert spider["class"] == "MyShop"
-    assert spider["file"] == "spiders/my_shop.py"
-    assert spider["start_urls"] == ["https://example.com/a%20b?x=1#y"]
-    assert project("check").code == 0
-
-
-@pytest.mark.parametrize("name", ["item", "spider", "class", "page", "import"])
-def test_new_with_names_that_mean_something(project: CommandLine, name: str) -> None:
-    assert project("new", name, "https://example.com/").code == 0
-    said = project("check")
-    assert (said.code, said.err) == (0, "")
-    assert f"spider {name} " in said.out
-
-
-def test_new_makes_the_directory_of_the_first_spider(scrape: CommandLine) -> None:
-    scrape.write("config.toml", "")
-    assert scrape("new", "first", "https://example.com/").code == 0
-    assert (scrape.root / "spiders" / "first.py").is_file()
-
-
-@pytest.mark.parametrize(
-    ("name", "url", "says"),
-    [
-        ("good", "https://example.com/", "there is a spider good already, in spiders/site.py"),
-        ("site", "https://example.com/", "site.py is there already"),
-        ("Shop", "https://example.com/", "'Shop' cannot be a spider's name"),
-        ("../x", "https://example.com/", "'../x' cannot be a spider's name"),
-        ("x" * 61, "https://example.com/", "cannot be a spider's name"),
-        ("shop", "example.com", "Did you mean https://example.com/?"),
-        ("shop", "ftp://example.com/", "is not an http or https URL"),
-        ("shop", "https://user:canary@example.com/", "carries a password"),
-        ("shop", "https://exa mple.com/", "is not an http or https URL"),
-    ],
-)
-def test_new_refuses(project: CommandLine, name: str, url: str, says: str) -> None:
-    before = (project.root / "spiders" / "site.py").read_text("utf-8")
-    said = project("new", name, url)
-    assert said.code == 2
-    assert says in said.err
-    assert "canary" not in said.err
-    assert [p.name for p in (project.root / "spiders").iterdir()] == ["site.py"]
-    assert (project.root / "spiders" / "site.py").read_text("utf-8") == before
 
 
 # list --------------------------------------------------------------------------------------
