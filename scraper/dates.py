@@ -67,6 +67,10 @@ class DateHints:
     order: Order | None = None
     base: dt.datetime | None = None
 
+    def __post_init__(self) -> None:
+        if self.languages is not None:  # hashable, as what stands in annotations should be
+            object.__setattr__(self, "languages", tuple(self.languages))
+
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:

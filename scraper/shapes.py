@@ -88,7 +88,8 @@ def parts_of(model: type) -> list[Part]:
     if is_typeddict(model):
         return [_key(model, name, hint) for name, hint in hints.items()]
     if dataclasses.is_dataclass(model):
-        return [_attribute(field, hints[field.name]) for field in dataclasses.fields(model)]
+        given = (field for field in dataclasses.fields(model) if field.init)
+        return [_attribute(field, hints[field.name]) for field in given]
     raise UsageError(
         f"{model.__name__} is no model",
         hint="Extract an Item, a pydantic model, a dataclass or a TypedDict.",
@@ -135,6 +136,7 @@ _REACHABLE = "Define the models it names at module level before the first page i
 
 
 def validator_of(model: type) -> Callable[..., Any]:
+    """What validates a dict of *model*'s fields. Resolves its forward references first."""
     try:
         if issubclass(model, BaseModel):
             model.model_rebuild()

@@ -52,7 +52,7 @@ _NO = (
 )
 _SCHEMA_ORG = re.compile(r"\Ahttps?://schema\.org/", re.IGNORECASE)
 _NEGATED = re.compile(r"\b(?:not|no|never|nicht|kein|non|pas|ne|не|nie)\b|n't\b")
-_EXACT = 3  # characters: what is not longer must be all there is
+_EXACT = 5  # characters: what is not longer must be all there is
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -61,7 +61,7 @@ class Words:
 
     *yes*, *no*: a word or phrase, or several; `Flag` is this with English ones. Case and white
     space do not matter. A text that is one of them decides, or else one that holds phrases of one
-    kind only; words of up to three characters must be all there is. Anything else is an error.
+    kind only; words of up to five characters must be all there is. Anything else is an error.
     """
 
     yes: frozenset[str]

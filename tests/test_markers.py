@@ -534,6 +534,7 @@ class Point:
     x: Annotated[int, Css("i", re=r"\d+")]
     labels: Annotated[list[str], Css("b")] = field(default_factory=list)
     note: str = "?"
+    made: str = field(init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

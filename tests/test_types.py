@@ -315,6 +315,7 @@ def test_work_on_long_texts_is_bounded() -> None:
         (0, False),
         ("Only 3 left", ERROR),
         ("No. 5", ERROR),
+        ("true colours", ERROR),
         ("not yet in stock", ERROR),
         ("isn't available", ERROR),
         ("available, but sold out online", ERROR),
@@ -429,6 +430,7 @@ def test_hints_make_dates_certain() -> None:
     assert read(Annotated[Date, DateHints(order="DMY")], "03/04/2024") == dt.date(2024, 4, 3)
     assert read(Annotated[Date, DateHints(order="MDY")], "03/04/2024") == dt.date(2024, 3, 4)
     assert read(Annotated[Date, hint], "2024-01-02") == dt.date(2024, 1, 2)
+    assert read(Annotated[Date, hint] | None, "vor 3 Tagen") == dt.date(2020, 1, 7)
     with pytest.raises(UsageError, match="xx"):
         read(Annotated[Date, DateHints(languages=["xx"])], "gestern")
 
