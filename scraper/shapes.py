@@ -161,6 +161,12 @@ def check(model: type, part: Part) -> tuple[list[Marker], Shape]:
     where = f"{model.__name__}.{part.name}"
     markers = [entry for entry in part.metadata if isinstance(entry, Marker)]
     shape = shape_of(part.annotation, markers, where)
+    for entry in part.metadata:
+        if isinstance(entry, type) and issubclass(entry, Marker):
+            raise UsageError(
+                f"{where}: {entry.__name__} needs to be told where to look",
+                hint=f"Write a call: Annotated[…, {entry.__name__}('…')].",
+            )
     if len([marker for marker in markers if marker.has_default]) > 1:
         raise UsageError(f"{where}: several of its markers have a default; one can count")
     for marker in markers:

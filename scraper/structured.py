@@ -55,23 +55,24 @@ class Structured:
 
     def find(self, type: str) -> JsonObject | None:  # noqa: A002  # JSON-LD's own word
         """The first JSON-LD node of *type*, nested ones included; None when there is none."""
-        return next(self._of_type(type), None)
+        return next(iter(self._by_type.get(_plain_type(type), ())), None)
 
     def find_all(self, type: str) -> list[JsonObject]:  # noqa: A002
         """Every JSON-LD node whose `@type` is or contains *type*, nested ones included.
 
         `"Product"` also finds `https://schema.org/Product` and `schema:Product`.
         """
-        return list(self._of_type(type))
+        return list(self._by_type.get(_plain_type(type), ()))
 
-    def _of_type(self, wanted: str) -> Iterator[JsonObject]:
-        wanted = _plain_type(wanted)
+    @cached_property
+    def _by_type(self) -> dict[str, list[JsonObject]]:
+        found: dict[str, list[JsonObject]] = {}
         for node in _objects(self.ld):
             types = node.get("@type")
-            for given in types if isinstance(types, list) else (types,):
-                if isinstance(given, str) and _plain_type(given) == wanted:
-                    yield node
-                    break
+            given = types if isinstance(types, list) else (types,)
+            for name in {_plain_type(each) for each in given if isinstance(each, str)}:
+                found.setdefault(name, []).append(node)
+        return found
 
     # Embedded JSON ------------------------------------------------------------------------------
 

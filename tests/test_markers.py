@@ -436,6 +436,7 @@ def test_every_kind_of_marker_says_what_was_tried() -> None:
         (Annotated[list[str], Css("li", join=" ")], "the field is a list"),
         (Annotated[str, Css("a", default=1), Css("b", default=2)], "several of its markers"),
         (list[Annotated[str, Json("a")]], "inside a container"),
+        (Annotated[str, Css], "Css needs to be told where to look"),
         (Annotated[Review, Json("a", re="x")], "needs elements"),
         (Annotated[Review | Reply, XPath("//a")], "cannot choose between Review | Reply"),
     ],
