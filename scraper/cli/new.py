@@ -195,7 +195,8 @@ def tell(found: Found, path: Path, name: str, href: str) -> None:
             note(f"{urls.redact(found.page.url)} shows nothing that repeats or stands out.")
         note(f"Wrote {shown}: it takes the title of every page of {urls.host_key(href)}.")
     else:
-        note(f"Wrote {shown}: {_summary(found)}")
+        for line in f"Wrote {shown}: {_summary(found)}".splitlines():
+            note(line)
         note()
         _table(draft.shown)
         for what, css in (("next page", draft.next), ("entries", draft.links or draft.cards)):
@@ -217,7 +218,7 @@ def _summary(found: Found) -> str:
         return ""
     fit, all_ = tried(draft, page)
     if draft.detail:
-        return f"each entry of the list, from its own page; tried on {urls.redact(page.url)}."
+        return f"each entry of the list, from its own page.\nTried on {urls.redact(page.url)}"
     if draft.kind == "detail":
         return "one item, from the page itself."
     what = "entries of the list" if draft.kind == "list" else "records"
@@ -229,7 +230,9 @@ def _table(fields: tuple[Field, ...]) -> None:
     from scraper.drafting.source import marker_source
 
     rows = [("field", "selector", "first value")]
-    rows += [(f.name, marker_source(f.marker), f.sample) for f in fields]
+    for f in fields:
+        css = f.marker.kind == "Css"
+        rows.append((f.name, f.marker.selectors[0] if css else marker_source(f.marker), f.sample))
     first = min(max(len(row[0]) for row in rows), 20)
     second = min(max(len(row[1]) for row in rows), 36)
     for row in rows:

@@ -7,8 +7,10 @@ guessed from what repeats below it (links, headings, images, prices), then check
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 
 from scraper.drafting.entry import Entry, slots_of
@@ -33,9 +35,12 @@ _NO_CARDS = frozenset({
 _WORTH: Mapping[str, int] = MappingProxyType({"title": 3, "price": 3, "url": 2, "image": 2})
 
 
-@dataclass(slots=True)
+@dataclass
 class Cards:
-    """The list of a page. `css` finds the cards, `link` the way from there to their own pages."""
+    """The list of a page, its `members` in document order.
+
+    `css` finds the cards, `link` the way from there to their own pages.
+    """
 
     members: list[Element]
     css: str
@@ -44,9 +49,14 @@ class Cards:
     score: float
     text: int
 
+    def __post_init__(self) -> None:
+        self._starts = [card.at for card in self.members]
+        self._ends = [*accumulate((card.last for card in self.members), max)]
+
     def hold(self, element: Element) -> bool:
         """Whether *element* stands in one of the cards."""
-        return any(card.holds(element) for card in self.members)
+        n = bisect_right(self._starts, element.at)
+        return n > 0 and self._ends[n - 1] >= element.at
 
 
 def find_cards(page: Page) -> Cards | None:

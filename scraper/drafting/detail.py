@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from scraper.drafting.model import Field, Marker
@@ -27,6 +28,9 @@ from scraper.http import Response
 __all__ = ["facts_of", "fields_of", "heading_of", "main_type", "price_of"]
 
 MOST_FACTS = 8
+MOST_TRIED = 200
+FEW_TRIED = 5
+"""Candidates for a field, and those whose selector is looked for on the whole page."""
 MOST_ROWS = 25
 """What has more is a list of things, no description of one."""
 MOST_FIELDS = 16
@@ -138,7 +142,7 @@ def heading_of(page: Page) -> Element | None:
 
 def price_of(page: Page, heading: Element | None) -> Element | None:
     """The price of what the heading names: the one in the smallest part that holds both."""
-    priced = [e for e in page.seen() if _is_price(e)]
+    priced = [*islice((e for e in page.seen() if _is_price(e)), MOST_TRIED)]
     for part in heading.above() if heading is not None else ():
         near = [e for e in priced if part.holds(e)]
         if near and part.tag not in {"body", "html"}:
@@ -284,9 +288,8 @@ class _Reader:
                 return
 
     def _named(self, name: str, pattern: re.Pattern[str], longest: int) -> None:
-        for element in self._near():
-            if 2 <= element.text <= longest and element.named(pattern) and self._add(name, element):
-                return
+        fit = (e for e in self._near() if 2 <= e.text <= longest and e.named(pattern))
+        any(self._add(name, element) for element in islice(fit, FEW_TRIED))
 
     def _date(self) -> None:
         self._meta("published", "meta[property=article\\:published_time]")
@@ -326,7 +329,7 @@ class _Reader:
     def _facts(self, price: Element | None) -> None:
         told = {price.words()} if price is not None else set()
         names: set[str] = set()
-        for head, value in facts_of(self.page):
+        for head, value in facts_of(self.page)[: 2 * MOST_ROWS]:
             words = head.words().rstrip(" :")
             name, text = identifier(words), value.words()
             if not name or name in names or not text or text in told:
@@ -354,7 +357,7 @@ class _Reader:
         """What there is to read, and its headings, unless the page sells something."""
         if price is not None or self.heading is None:
             return
-        prose = [e for e in self._near() if e.tag == "p" and e.text >= 40]
+        prose = [e for e in self._near() if e.tag == "p" and e.text >= 40][:MOST_TRIED]
         length = sum(e.text for e in prose)
         for part in prose[0].above() if length >= 300 else ():
             if part.tag == "body":

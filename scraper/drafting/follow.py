@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from scraper import urls
 from scraper.drafting.names import plain, words
@@ -105,9 +106,8 @@ def _called_next(element: Element) -> Iterator[str]:
 
 def _numbered(page: Page, response: Response, host: str) -> str:
     """A pager of numbers: all its links. Following them all comes to the same, in another order."""
-    for element in page.elements:
-        if element.unseen or not 2 <= element.links <= 40 or not element.named(_PAGER):
-            continue
+    pagers = (e for e in page.elements if 2 <= e.links <= 40 and e.named(_PAGER) and not e.unseen)
+    for element in islice(pagers, 5):
         numbers = [e for e in element.below(200) if e.tag == "a" and e.words().isdigit()]
         for name in element.classes if len(numbers) >= 2 else ():
             css = f".{name} a"

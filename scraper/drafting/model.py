@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError, create_model
@@ -149,11 +150,16 @@ def settle(
     return tuple(settled.values())
 
 
+@lru_cache(maxsize=len(TYPES))
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(TYPES[kind])
+
+
 def _fits(kind: str, value: Any) -> bool:
     try:
         if kind == "str" and isinstance(value, int | float):
             return True  # markers make text of numbers where the field is text
-        TypeAdapter(TYPES[kind]).validate_python(value)
+        _adapter(kind).validate_python(value)
     except ValidationError:
         return False
     return True
