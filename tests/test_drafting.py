@@ -431,10 +431,7 @@ def test_documentation(python_docs: Path) -> None:
         Response("https://site.test/a", 200, {"content-type": "application/json"}, b"[]"),
         page("<div>" * 5_000),
         Response(
-            "https://site.test/rss",
-            200,
-            {"content-type": "application/rss+xml"},
-            b'<?xml version="1.0"?><rss><channel><item><title>x</title></item></channel></rss>',
+            "https://site.test/x", 200, {"content-type": "text/xml"}, b"<?xml version='1.0'?><a/>"
         ),
     ],
     ids=str,
@@ -466,6 +463,38 @@ def test_an_api() -> None:
     }
     fits(drafted, response)
     assert 'response.extract_all(ShopItem, json="data.results[]")' in source(drafted)
+
+
+RSS = """<?xml version="1.0"?><rss version="2.0" xmlns:dc="http://purl.org/dc/elements/1.1/"><channel>
+<title>F</title><item><title>One &amp; two</title><link>https://site.test/1</link>
+<dc:creator>Ann</dc:creator><enclosure url="/a.mp3" type="audio"/></item>
+<item><title>\'\'\'"; import os #</title><guid>x</guid></item></channel></rss>"""
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>F</title><entry><title>One</title>
+<link href="https://site.test/1"/><author><name>Ann</name></author></entry></feed>"""
+
+
+@pytest.mark.parametrize(
+    ("xml", "tag", "link"), [(RSS, "item", 'row["link"]'), (ATOM, "entry", 'row["link@href"]')]
+)
+def test_a_feed(xml: str, tag: str, link: str) -> None:
+    response = Response(
+        "https://site.test/feed", 200, {"content-type": "application/xml"}, xml.encode()
+    )
+    drafted = draft(response)
+    assert (drafted.kind, drafted.cards) == ("feed", tag)
+    found = fields(drafted)
+    assert found["title"][2].startswith("One")
+    assert found["link"][1:] == (link, "https://site.test/1")
+    text = source(drafted)
+    compile_and_define(text)
+    assert "class Shop(FeedSpider):" in text
+    assert "import os" not in ast.unparse(ast.parse(text))
+
+
+def test_a_feed_with_entities_is_not_read() -> None:
+    bomb = b'<!DOCTYPE r [<!ENTITY a "x">]><rss><item><title>&a;</title></item></rss>'
+    response = Response("https://site.test/f", 200, {"content-type": "text/xml"}, bomb)
+    assert draft(response) == Draft()
 
 
 def test_a_large_page_takes_linear_work() -> None:
@@ -652,6 +681,7 @@ def samples() -> list[Draft]:
         Draft("list", tuple(fields), "li.item", "li.next a"),
         Draft("list", tuple(fields[:3]), "li.item", links="li.item a", detail=tuple(fields)),
         Draft("detail", tuple(fields), next="a.next"),
+        Draft("feed", (Field("a", Marker("Row", ("a@href",)), "str | None", "s " * 90),), "item"),
         Draft("json", (Field("a", Marker("Json", ("a",), type="Product")),), "data[]"),
     ]
 

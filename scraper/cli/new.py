@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,59}")
 IMPORTED = frozenset({
-    "Amount", "Annotated", "ClassVar", "Css", "Item", "Json", "Output", "Response", "Spider",
-    "Url",
+    "Amount", "Annotated", "ClassVar", "Css", "FeedSpider", "Item", "Json", "Output", "Response",
+    "Spider", "Url",
 })  # fmt: skip  # names that a drafted module imports
 WIDTH = 80
 
@@ -199,8 +199,9 @@ def tell(found: Found, path: Path, name: str, href: str) -> None:
             note(line)
         note()
         _table(draft.shown)
-        for what, css in (("next page", draft.next), ("entries", draft.links or draft.cards)):
-            if css:
+        entries = draft.links or draft.cards
+        for what, css in (("next page", draft.next), ("entries", entries)):
+            if css and draft.kind != "feed":
                 note(f"{what}: {css}")
     note()
     note("Next:")
@@ -217,6 +218,8 @@ def _summary(found: Found) -> str:
     if draft is None or page is None:
         return ""
     fit, all_ = tried(draft, page)
+    if draft.kind == "feed":
+        return f"the entries of the feed, its <{draft.cards}> elements."
     if draft.detail:
         return f"each entry of the list, from its own page.\nTried on {urls.redact(page.url)}"
     if draft.kind == "detail":

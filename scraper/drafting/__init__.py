@@ -8,7 +8,7 @@
     cards    list pages: what repeats, and the fields of one card
     detail   pages about one thing
     follow   the link to the next page
-    records  JSON responses
+    records  JSON responses, XML feeds
     model    Draft, Field; the drafted fields tried on the page
     source   the spider's source
 
@@ -24,7 +24,7 @@ from scraper.drafting.cards import Cards, find_cards
 from scraper.drafting.detail import facts_of, fields_of, heading_of, main_type, price_of
 from scraper.drafting.follow import next_page
 from scraper.drafting.model import Draft, Field, Marker, items_of, page_model, settle
-from scraper.drafting.records import find_records
+from scraper.drafting.records import find_records, find_rows
 from scraper.drafting.source import render
 from scraper.drafting.tree import Page, read
 from scraper.errors import ExtractionError
@@ -45,7 +45,8 @@ def draft(response: Response) -> Draft:
     """
     try:
         if response.is_xml:
-            return Draft()
+            itertag, found = find_rows(response)
+            return Draft("feed", tuple(found), itertag) if found else Draft()
         if response.is_html:
             return _drafted(response)
         return _records(response)
@@ -127,6 +128,8 @@ def _records(response: Response) -> Draft:
 
 def tried(drafted: Draft, response: Response) -> tuple[int, int]:
     """How many items the drafted model gives of the page that it was made for: (valid, all)."""
+    if drafted.kind == "feed":
+        return 0, 0  # its rows are no page: FeedSpider reads them
     model = page_model(drafted.shown)
     if drafted.detail or drafted.kind == "detail":
         items = items_of(model, response)

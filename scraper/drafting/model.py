@@ -32,9 +32,9 @@ OTHERS = ("str", "int", "float", "list[str]")
 
 
 class Marker(NamedTuple):
-    """A marker to be: which one, and what it is given."""
+    """A marker to be: which one, and what it is given. "Row" is none: the key of a feed's row."""
 
-    kind: Literal["Css", "Json", "Url"]
+    kind: Literal["Css", "Json", "Url", "Row"]
     selectors: tuple[str, ...] = ()
     re: str | None = None
     absolute: bool = False
@@ -65,14 +65,14 @@ class Field(NamedTuple):
 class Draft:
     """What `scrape new` found out about a site.
 
-    `kind`: "list" (repeated cards), "detail" (the page is about one thing), "json" (an API), or
-    "generic" (nothing to go by). `fields`: of a card, of the page, or of a record. `cards`: CSS of
-    the cards, or the path of the records. `next`: CSS of the links to further list pages. `links`:
-    CSS of the cards' links to pages of their own, `targets` the first of these. `detail`: fields of
-    such a page, once one was seen (`with_detail`).
+    `kind`: "list" (repeated cards), "detail" (the page is about one thing), "json" (an API), "feed"
+    (XML), or "generic" (nothing to go by). `fields`: of a card, of the page, of a record. `cards`:
+    CSS of the cards; the path of the records; the element of a feed's rows. `next`: CSS of the
+    links to further list pages. `links`: CSS of the cards' links to pages of their own, `targets`
+    the first of these. `detail`: fields of such a page, once one was seen (`with_detail`).
     """
 
-    kind: Literal["list", "detail", "json", "generic"] = "generic"
+    kind: Literal["list", "detail", "json", "feed", "generic"] = "generic"
     fields: tuple[Field, ...] = ()
     cards: str = ""
     next: str = ""

@@ -1,17 +1,21 @@
-"""JSON responses: the list of records in them, and a field for each of their keys."""
+"""JSON and XML feeds: the list of records in them, and a field for each of their keys."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from scraper.drafting.model import Field, Marker
 from scraper.drafting.names import identifier
+from scraper.feeds import read
+from scraper.http import Response
+from scraper.select import collapse
 
-__all__ = ["find_records"]
+__all__ = ["find_records", "find_rows"]
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 KINDS: Mapping[str, tuple[type, ...]] = MappingProxyType({
@@ -23,6 +27,9 @@ KINDS: Mapping[str, tuple[type, ...]] = MappingProxyType({
 MOST_FIELDS = 16
 LOOKED_AT = 2_000
 SAMPLED = 50
+ROWS = re.compile(rb"<(?:\w{1,20}:)?(item|entry|product|offer|record|row)[\s>]")
+"""The elements that feeds repeat."""
+ROW_KEY = re.compile(r"[A-Za-z@][A-Za-z0-9_.@/-]{0,39}")
 
 
 def find_records(data: Any) -> tuple[str, list[Field]]:
@@ -72,3 +79,23 @@ def _note(paths: dict[str, set[str]], path: str, value: Any) -> None:
     kind = next((kind for kind, types in KINDS.items() if type(value) in types), "")
     if kind and all(map(PLAIN_KEY.fullmatch, path.split("."))):
         paths.setdefault(path, set()).add(kind)
+
+
+def find_rows(response: Response) -> tuple[str, list[Field]]:
+    """The element that an XML feed repeats, and a field for each of the values in it.
+
+    Raises `ExtractionError` for XML that declares entities.
+    """
+    tag = ROWS.search(response.body[:1_000_000])
+    if tag is None:
+        return "", []
+    itertag = tag[1].decode()
+    feed = read(response.body, format="xml", url=response.url, itertag=itertag)
+    rows = [row.value for row in islice(feed, SAMPLED) if isinstance(row.value, dict)]
+    found: dict[str, Field] = {}
+    for key, value in ((key, value) for row in rows for key, value in row.items() if value.strip()):
+        name = identifier(key.replace("@href", "").replace("/", "_"))
+        if name and name not in found and len(found) < MOST_FIELDS and ROW_KEY.fullmatch(key):
+            sample = collapse(value[:400])[:200]
+            found[name] = Field(name, Marker("Row", (key,)), "str | None", sample)
+    return itertag, list(found.values())

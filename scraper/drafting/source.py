@@ -34,6 +34,8 @@ def render(draft: Draft, *, name: str, cls: str, item: str, host: str, url: str)
     *host* is said in docstrings and must be clean of quotes and backslashes; *url* is where the
     spider starts. The names are the caller's; all that comes from the page is cleaned here.
     """
+    if draft.kind == "feed":
+        return _feed(draft, name=name, cls=cls, item=item, host=host, url=url)
     fields = draft.shown or GENERIC
     body = _callbacks(draft, item)
     text = "\n".join([
@@ -56,6 +58,38 @@ def render(draft: Draft, *, name: str, cls: str, item: str, host: str, url: str)
         *_depth(draft),
         "",
         *body,
+    ])
+    return f"{text}\n"
+
+
+def _feed(draft: Draft, *, name: str, cls: str, item: str, host: str, url: str) -> str:
+    text = "\n".join([
+        f'"""{host}: a feed, entry by entry."""',
+        "",
+        "from scraper import FeedSpider, Item, Output, Response",
+        "",
+        "",
+        f"class {item}(Item):",
+        '    """One entry of the feed. What it does not have is `None`."""',
+        "",
+        *[
+            line + "".join(_comment(field.sample, "  ", WIDTH - len(line)))
+            for field in draft.fields
+            for line in [f"    {field.name}: str | None = None"]
+        ],
+        "",
+        "",
+        f"class {cls}(FeedSpider):",
+        f'    """The feed of {host}."""',
+        "",
+        f"    name = {_string(name)}",
+        *_start(url),
+        f"    itertag = {_string(draft.cards)}",
+        "",
+        "    async def parse_row(self, response: Response, row: dict[str, str]) -> Output:",
+        f"        yield {item}(",
+        *[f"            {f.name}=row.get({_string(f.marker.selectors[0])})," for f in draft.fields],
+        "        )",
     ])
     return f"{text}\n"
 
@@ -143,6 +177,8 @@ def _call(marker: Marker) -> list[str]:
 
 def marker_source(marker: Marker) -> str:
     """``Css("h1", re=r"\\d+")``: the marker as source."""
+    if marker.kind == "Row":
+        return f"row[{_string(marker.selectors[0])}]"
     return f"{marker.kind}({', '.join(_arguments(marker))})"
 
 
