@@ -141,6 +141,7 @@ def _run(
     from scraper.api import loop_factory
 
     received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_signal(number: int) -> None:
         received.append(number)
@@ -152,7 +153,7 @@ def _run(
 
     async def crawl() -> CrawlResult:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in before:
             loop.add_signal_handler(number, on_signal, number)
         return await session.crawl.run()
 
@@ -160,6 +161,8 @@ def _run(
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             result = runner.run(crawl())
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # uvloop leaves its own behind
         for observer in observers:
             observer.on_close("ended")
     return result, received[0] if received else 0

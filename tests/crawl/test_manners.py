@@ -99,9 +99,9 @@ def test_nothing_that_robots_txt_forbids_is_fetched(project: Project) -> None:
     def site(seen: Seen) -> Answer:
         if seen.path == "/robots.txt":
             return text(
-                "User-agent: *\nDisallow: /private\nAllow: /private/open\nDisallow: /*.pdf$\n"
+                "User-agent: *\nDisallow: /private\nAllow: /private/open\nDisallow: /*.doc7$\n"
             )
-        links = ["/private/1", "/private/open", "/doc.pdf", "/doc.pdf?x=1", "/public", "/hop"]
+        links = ["/private/1", "/private/open", "/a.doc7", "/a.doc7?x=1", "/public", "/hop"]
         if seen.path == "/hop":
             return Reply(b"", 302, (("Location", "/private/by-redirect"),))
         return html("".join(f'<a href="{link}">x</a>' for link in links))
@@ -109,7 +109,7 @@ def test_nothing_that_robots_txt_forbids_is_fetched(project: Project) -> None:
     with Web(site) as web:
         done = crawl(project, [f"{web.url}/", f"{web.url}/private/start"]).expect(0)
         asked = set(web.counts())
-        assert asked == {"/robots.txt", "/", "/private/open", "/doc.pdf?x=1", "/public", "/hop"}
+        assert asked == {"/robots.txt", "/", "/private/open", "/a.doc7?x=1", "/public", "/hop"}
         assert web.counts()["/robots.txt"] == 1
         assert web.log[0].path == "/robots.txt"
         assert done.json["reasons"]["robots_denied"] == 4
