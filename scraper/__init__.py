@@ -29,6 +29,7 @@ from scraper.spider import Output, Spider, Yielded
 
 if TYPE_CHECKING:
     from scraper.feedspider import FeedSpider
+    from scraper.forms import Form
     from scraper.sitemapspider import SitemapSpider
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "FeedSpider",
     "Fetch",
     "FetchError",
+    "Form",
     "Headers",
     "Item",
     "ItemInvalid",
@@ -75,11 +77,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The kinds of spiders that most programs do not need, loaded when one does (PEP 562)."""
+    """What most programs do not need, loaded when one does (PEP 562)."""
     if name == "FeedSpider":
         from scraper.feedspider import FeedSpider
 
         return FeedSpider
+    if name == "Form":
+        from scraper.forms import Form
+
+        return Form
     if name == "SitemapSpider":
         from scraper.sitemapspider import SitemapSpider
 

@@ -162,7 +162,8 @@ def _run(
             result = runner.run(crawl())
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)  # uvloop leaves its own behind
+            if handler is not None:
+                signal.signal(number, handler)  # uvloop leaves its own behind
         for observer in observers:
             observer.on_close("ended")
     return result, received[0] if received else 0
