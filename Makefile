@@ -15,7 +15,7 @@ export SCRAPER_TEST_DATA ?= $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run install develop servers test kill fuzz lint format bench docs clean
+.PHONY: help run install develop servers test kill long fuzz lint format bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test: develop servers ## the tests: make test ARGS="tests/crawl -x"
 
 kill: develop servers ## the long form of the crash tests: seeded kills at random instants
 	$(BIN)/python -m pytest -m long tests/crawl $(ARGS)
+
+long: develop servers ## every other long form: all pages beside parsel, memory of large feeds
+	$(BIN)/python -m pytest -m long --ignore=tests/crawl $(ARGS)
 
 fuzz: develop ## the long form of the property tests: more examples, new ones each time
 	$(BIN)/python -m pytest --hypothesis-profile=long --ignore=tests/crawl $(ARGS)
