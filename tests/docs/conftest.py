@@ -1,4 +1,4 @@
-"""A shop, and for each page of the documentation the project that its examples make."""
+"""Two sites, and for each page of the documentation the project that its examples make."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ import pytest
 from scraper.cli import run_command_line
 from scraper.cli.init import make_project, template_directory
 from scraper.demo import DemoShop, serve_in_thread
+from tests.docs.annex import annex
 from tests.docs.markdown import blocks
+from tests.servers.web import Web
 
 ADDRESS = "http://127.0.0.1:8378/"
 """Where the documentation says that the shop is."""
+
+ELSEWHERE = "https://shop.example/"
+"""What the documentation calls the site of `annex`."""
 
 LIFTED = '\n[politeness.hosts."127.0.0.1"]\ndelay = 0\nper_host = 16\n'
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A project with a page's files, entered. `shop`: where their shop really is."""
+    """A project with a page's files, entered. `shop`, `elsewhere`: where the sites really are."""
 
     root: Path
     shop: str
+    elsewhere: str
 
     def write(self, name: str, text: str) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace(ADDRESS, self.shop), "utf-8")
+        text = text.replace(ADDRESS, self.shop).replace(ELSEWHERE, self.elsewhere)
+        path.write_text(text, "utf-8")
         return path
 
     def run(self, *args: str) -> int:
@@ -44,9 +51,15 @@ def shop() -> Iterator[DemoShop]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def elsewhere() -> Iterator[str]:
+    with Web(annex) as web:
+        yield f"{web.url}/"
+
+
 @pytest.fixture
 def project_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: DemoShop
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: DemoShop, elsewhere: str
 ) -> Iterator[Callable[[str], Made]]:
     """The project of a page: what `scrape init` makes, and the files that the page shows."""
     for name in [name for name in os.environ if name.startswith("SCRAPE_")]:
@@ -57,7 +70,7 @@ def project_of(
     def make(page: str) -> Made:
         root = (tmp_path / "project").resolve()
         make_project(root, template_directory())
-        made = Made(root, shop.url)
+        made = Made(root, shop.url, elsewhere)
         for block in blocks("python", page):
             if block.file:
                 made.write(block.file, block.text)

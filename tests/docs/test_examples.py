@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from scraper.demo import DemoShop
+from tests.docs.annex import ORDERS, STOCK
 from tests.docs.conftest import LIFTED, Made
 from tests.docs.markdown import FENCE, PAGES, ROOT, Block, blocks, text_of
 
@@ -110,10 +111,56 @@ def stocked(items: Rows, shop: DemoShop) -> None:
     }
 
 
-SHOPPING = (shelf, bargains, travel, shelves, ranked, careful)
-SPIDERS = {
-    check.__name__: check for check in (*SHOPPING, covers, visitors, timed, reviews, stocked)
-}
+def covered(items: Rows, shop: DemoShop) -> None:
+    (item,) = items
+    travels = [book for book in shop.site.books if book.category == "Travel"]
+    assert item["name"] == "Travel"
+    assert item["books"] == [book.title for book in travels[:20]]
+    assert item["first"] == f"In stock ({travels[0].stock} available)"
+
+
+def ruled(items: Rows, shop: DemoShop) -> None:
+    books = {book.title: book for book in shop.site.books if book.category == "Travel"}
+    assert sorted(item["title"] for item in items) == sorted(books)
+    for item in items:
+        assert item["price"]["currency"] == "£"
+        assert Decimal(item["price"]["amount"]) * 100 == books[item["title"]].price
+
+
+def mapped(items: Rows, shop: DemoShop) -> None:
+    there = {book.title for book in shop.site.books}
+    assert {item["title"] for item in items} <= there
+    assert len(items) > len(there) * 0.9
+    assert all(item["added"][:2] == "20" for item in items)
+
+
+def stocklist(items: Rows, shop: DemoShop) -> None:
+    assert [(i["sku"], i["name"], Decimal(i["price"]), i["stock"]) for i in items] == [
+        (sku, name, Decimal(price.replace(",", "")), stock) for sku, name, price, stock in STOCK
+    ]
+
+
+def news(items: Rows, shop: DemoShop) -> None:
+    assert [item["title"] for item in items] == ["Pots are back", "Closed on Monday"]
+    assert items[0]["published"] == "2024-03-03T10:00:00Z"
+
+
+def searched(items: Rows, shop: DemoShop) -> None:
+    assert [item["name"] for item in items] == ["Blue pot", "White pot, small"]
+
+
+def member(items: Rows, shop: DemoShop) -> None:
+    assert items == [{"orders": ORDERS["ann"]}]
+
+
+def members(items: Rows, shop: DemoShop) -> None:
+    assert {item["user"]: item["orders"] for item in items} == ORDERS
+
+
+SHOPPING = (shelf, bargains, travel, shelves, ranked, careful, covers, visitors, timed, reviews)
+KINDS = (stocked, covered, ruled, mapped, stocklist, news, searched, member, members)
+SPIDERS = {check.__name__: check for check in (*SHOPPING, *KINDS)}
+SPIDERS["leafed"] = travel
 
 
 def spider_blocks() -> list[Block]:

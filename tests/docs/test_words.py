@@ -14,19 +14,24 @@ import pytest
 from pydantic import BaseModel
 
 import scraper
-from scraper import api, errors
+from scraper import api, errors, types
 from scraper.build import BUILTINS, OUTPUT_ENDINGS
 from scraper.cli import COMMANDS
 from scraper.config import SECTIONS, Config, HostRule
+from scraper.forms import Form
 from scraper.http import Response
 from scraper.items import Invalid
+from scraper.links import OPTIONS
+from scraper.marking import Marker
 from scraper.pipelines.append import AppendSink
 from scraper.pipelines.quarantine import record
 from scraper.protocols import CrawlInfo, Observer, Page
 from scraper.report import CrawlResult, Ended
 from scraper.request import Request
 from scraper.select import Selector, SelectorList
+from scraper.sitemap import Entry
 from scraper.spider import Spider
+from scraper.structured import Broken, Structured
 from tests.docs.markdown import PAGES, blocks, spans, text_of, words
 
 
@@ -70,13 +75,63 @@ def test_failures() -> None:
 def test_responses_and_selectors() -> None:
     own = public(Response) | set(parameters(Response.__init__)) - {"memo"}
     assert {"css", "links", "extract", "status", "is_html"} <= own
+    assert missing({"find_links"}, "docs/links.md") == []
+    own -= {"find_links"}
     assert missing(own, "docs/extraction.md") == []
     assert missing(public(Selector) - {"root"}, "docs/extraction.md") == []
     assert missing(public(SelectorList), "docs/extraction.md") == []
 
 
-def test_css() -> None:
-    assert missing(parameters(scraper.Css.__init__), "docs/extraction.md") == []
+def test_markers() -> None:
+    marked = {name: kind for name, kind in vars(scraper).items() if _is(kind, Marker)}
+    assert set(marked) == {"Css", "Json", "Meta", "Url", "XPath"}
+    for name, kind in marked.items():
+        given = {
+            p.name
+            for p in inspect.signature(kind).parameters.values()
+            if p.kind != p.VAR_POSITIONAL
+        }
+        assert missing({name, *given}, "docs/extraction.md") == []
+
+
+def _is(kind: object, of: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, of)
+
+
+def test_conversion_types() -> None:
+    assert missing(types.__all__, "docs/extraction.md") == []
+    section = text_of("docs/extraction.md").partition("\n## Conversion types\n")[2]
+    rows = re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+    hints = {"DateFormat", "DateHints", "DecimalMark", "Words"}
+    assert {*rows} == {*types.__all__} - hints
+    assert missing(parameters(types.DateHints), "docs/extraction.md") == []
+
+
+def test_structured_data() -> None:
+    assert missing(public(Structured) | set(Broken._fields), "docs/extraction.md") == []
+
+
+def test_links() -> None:
+    assert missing(parameters(Response.links), "docs/links.md") == []
+    assert missing(OPTIONS | {"canonical", "FILE_ENDINGS", "glob"}, "docs/links.md") == []
+
+
+def test_kinds_of_spiders() -> None:
+    page = "docs/spider-kinds.md"
+    assert missing(parameters(scraper.Rule.__init__), page) == []
+    for kind in (scraper.CrawlSpider, scraper.SitemapSpider, scraper.FeedSpider):
+        own = public(kind) - public(Spider)
+        assert own
+        assert missing(own, page) == []
+    assert missing(set(Entry._fields) - {"precision"}, page) == []
+
+
+def test_forms() -> None:
+    page = "docs/forms.md"
+    own = public(Form)
+    assert {"submit", "fields", "buttons", "method"} <= own
+    assert missing(own | parameters(Form.submit), page) == []
+    assert missing(parameters(Response.form) | parameters(Request.from_curl), page) == []
 
 
 def test_rejected_lines_have_these_keys() -> None:
