@@ -37,9 +37,12 @@ class Made:
     def write(self, name: str, text: str) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = text.replace(ADDRESS, self.shop).replace(ELSEWHERE, self.elsewhere)
-        path.write_text(text, "utf-8")
+        path.write_text(self.placed(text), "utf-8")
         return path
+
+    def placed(self, text: str) -> str:
+        """*text* with the addresses that the sites really have."""
+        return text.replace(ADDRESS, self.shop).replace(ELSEWHERE, self.elsewhere)
 
     def run(self, *args: str) -> int:
         return run_command_line(args)

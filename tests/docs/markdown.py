@@ -18,6 +18,9 @@ PAGES = tuple(
     )
 )
 
+FROM_SCRAPY = "docs/from-scrapy.md"
+"""Its blocks are run by a test of their own: `test_from_scrapy`."""
+
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")

@@ -16,12 +16,12 @@ import pytest
 from scraper.demo import DemoShop
 from tests.docs.annex import ORDERS, STOCK
 from tests.docs.conftest import LIFTED, Made
-from tests.docs.markdown import FENCE, PAGES, ROOT, Block, blocks, text_of
+from tests.docs.markdown import FENCE, FROM_SCRAPY, PAGES, ROOT, Block, blocks, text_of
 
 Rows = list[dict[str, Any]]
 ProjectOf = Callable[[str], Made]
 
-PYTHON = blocks("python")
+PYTHON = [block for block in blocks("python") if block.page != FROM_SCRAPY]
 TOML = blocks("toml")
 JSON = blocks("json")
 
