@@ -26,6 +26,10 @@ __all__ = ["Css", "Json", "Meta", "Url", "XPath"]
 # Elements ---------------------------------------------------------------------------------------
 
 
+def _are_texts(given: tuple[object, ...]) -> bool:
+    return bool(given) and all(isinstance(each, str) and each.strip() for each in given)
+
+
 class Css(Marker):
     """A field's value: the first of *selectors* that gives something.
 
@@ -47,7 +51,7 @@ class Css(Marker):
         join: str | None = None,
         default: Any = UNSET,
     ) -> None:
-        if not selectors or not all(str(s).strip() for s in selectors):
+        if not _are_texts(selectors):
             raise UsageError("Css() takes at least one selector, as strings: Css('h1', '.title')")
         super().__init__(
             *selectors, re=re, absolute=absolute, strip=strip, join=join, default=default
@@ -188,7 +192,7 @@ class XPath(Marker):
         join: str | None = None,
         default: Any = UNSET,
     ) -> None:
-        if not queries or not all(str(query).strip() for query in queries):
+        if not _are_texts(queries):
             raise UsageError("XPath() takes at least one query, as strings: XPath('//h1')")
         from scraper.xpath import compile_xpath
 

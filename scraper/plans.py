@@ -83,6 +83,12 @@ def plan_of(model: type, ground: Ground = "page") -> Plan:
 
     Raises `UsageError` when the model cannot be filled from any page.
     """
+    if not isinstance(model, type):
+        raise UsageError(
+            f"{model!r} is no model",
+            hint="The model's class comes first, then where: extract(Book, 'article');"
+            " for many of them, extract_all(Book, 'article').",
+        )
     plan = _kept(model).get(ground)
     return plan if plan is not None else _Compilation().finish(model, ground)
 

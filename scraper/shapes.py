@@ -97,7 +97,8 @@ def parts_of(model: type) -> list[Part]:
 
 
 def part_of(name: str, field: FieldInfo) -> Part:
-    """A field of a pydantic model."""
+    """A field of a pydantic model. Raises `UsageError` for a marker that stands as its default."""
+    _refuse_default(name, field.default)
     return Part(name, field.annotation, field.metadata, field.is_required(), _keys(name, field))
 
 
@@ -117,10 +118,19 @@ def _key(model: Any, name: str, hint: Any) -> Part:
 
 
 def _attribute(field: dataclasses.Field[Any], hint: Any) -> Part:
+    _refuse_default(field.name, field.default)
     required = field.default is field.default_factory is dataclasses.MISSING
     if isinstance(field.default, FieldInfo):
         required = field.default.is_required()
     return Part(field.name, hint, (), required, ((field.name,),))
+
+
+def _refuse_default(name: str, default: Any) -> None:
+    if isinstance(default, Marker):
+        raise UsageError(
+            f"{name} = {default!r}: a marker is no value, and this makes it the field's default",
+            hint=f"Write it beside the type: {name}: Annotated[str, {default!r}].",
+        )
 
 
 def field_names(model: type) -> Collection[str]:

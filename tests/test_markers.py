@@ -679,3 +679,31 @@ def test_extract_without_a_response() -> None:
     nothing = extract(Lone, document.css("h1::text")[0], "http://h/")
     assert isinstance(nothing, Invalid)
     assert {error["field"] for error in nothing.error.errors} == {"name", "h1"}
+
+
+def test_marker_as_default() -> None:
+    """`title: str = Css("h1")` would else be an item whose title is the marker."""
+    with pytest.raises(UsageError, match=r"title: Annotated\[str, Css\('h1'\)\]"):
+
+        class Wrong(Item):
+            title: str = Css("h1")  # type: ignore[assignment]
+
+    @dataclass
+    class Plain:
+        title: str = Css("h1")  # type: ignore[assignment]
+
+    with pytest.raises(UsageError, match="a marker is no value"):
+        plan_of(Plain)
+
+
+@pytest.mark.parametrize("given", ["article", list[Review], Review | None])
+def test_extracts_classes_only(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"is no model\n.*class comes first"):
+        plan_of(given)
+
+
+@pytest.mark.parametrize("given", [(3,), (["h1", "h2"],), (" ",), ()])
+def test_selectors_are_strings(given: tuple[Any, ...]) -> None:
+    for marker in (Css, XPath):
+        with pytest.raises(UsageError, match="as strings"):
+            marker(*given)
