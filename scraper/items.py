@@ -196,6 +196,12 @@ def _only_one(call: str, css: str | None, xpath: str | None, json: str | None) -
         for name, value in (("css", css), ("xpath", xpath), ("json", json))
         if value is not None
     ]
+    where: Any = (css, xpath)
+    if any(isinstance(each, Selector | SelectorList) for each in where):
+        raise UsageError(
+            f"{call}() takes a selector as a string, and finds its matches itself",
+            hint=f"response.{call}(Book, 'article'), or xpath='//article'.",
+        )
     if len(given) > 1:
         raise UsageError(f"{call}() takes one of css, xpath and json, not {', '.join(given)}")
     return given[0] if given else None

@@ -339,8 +339,8 @@ class Json(_Data):
     ) -> None:
         if type is not None and script is not None:
             raise UsageError("Json() looks in nodes of a type or in one script, not in both")
-        if not paths and type is None and script is None:
-            raise UsageError("Json() takes at least one path: Json('product.name')")
+        if not _are_texts(paths) and (paths or (type is None and script is None)):
+            raise UsageError("Json() takes at least one path, as strings: Json('product.name')")
         super().__init__(*paths, re=re, absolute=absolute, strip=strip, join=join, default=default)
         self.type = type
         self.script = script
@@ -398,8 +398,8 @@ class Meta(_Data):
         join: str | None = None,
         default: Any = UNSET,
     ) -> None:
-        if not paths or not all(paths):
-            raise UsageError("Meta() takes at least one key: Meta('category')")
+        if not _are_texts(paths):
+            raise UsageError("Meta() takes at least one key, as strings: Meta('category')")
         super().__init__(*paths, re=re, absolute=absolute, strip=strip, join=join, default=default)
 
     def searches(self, *, inside: bool = False) -> list[Search]:

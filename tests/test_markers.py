@@ -704,6 +704,16 @@ def test_extracts_classes_only(given: Any) -> None:
 
 @pytest.mark.parametrize("given", [(3,), (["h1", "h2"],), (" ",), ()])
 def test_selectors_are_strings(given: tuple[Any, ...]) -> None:
-    for marker in (Css, XPath):
+    for marker in (Css, XPath, Json, Meta):
         with pytest.raises(UsageError, match="as strings"):
             marker(*given)
+
+
+@pytest.mark.parametrize("option", ["css", "xpath"])
+def test_extract_takes_selectors_as_strings(option: str) -> None:
+    page = Response(URL, body=b"<h1>Lamp</h1>")
+    found: Any = page.css("h1")
+    for call in (page.extract, page.extract_all):
+        for given in (found, found[0]):
+            with pytest.raises(UsageError, match="a selector as a string"):
+                call(Review, **{option: given})
