@@ -157,6 +157,11 @@ def validator_of(model: type) -> Callable[..., Any]:
     except PydanticSchemaGenerationError as error:
         raise UsageError(f"{model.__name__}: {error}") from None
     except (PydanticUndefinedAnnotation, PydanticUserError) as error:
+        if error.code == "typed-dict-version":
+            raise UsageError(
+                f"{model.__name__}: below Python 3.12, pydantic cannot read typing.TypedDict",
+                hint="Write: from typing_extensions import TypedDict (pydantic brings it along).",
+            ) from None
         raise UsageError(f"{model.__name__}: {error}", hint=_REACHABLE) from None
 
 

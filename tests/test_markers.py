@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -717,3 +718,10 @@ def test_extract_takes_selectors_as_strings(option: str) -> None:
         for given in (found, found[0]):
             with pytest.raises(UsageError, match="a selector as a string"):
                 call(Review, **{option: given})
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic reads them from 3.12 on")
+def test_typed_dict_of_the_standard_library() -> None:
+    kind = typing.TypedDict("kind", {"a": Annotated[str, Css("h1")]})  # noqa: UP013
+    with pytest.raises(UsageError, match="from typing_extensions import TypedDict"):
+        plan_of(kind)
