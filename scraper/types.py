@@ -12,8 +12,10 @@
 
 To a type checker `Amount` is a `Decimal`, `Number` a float, `Integer` an int, `Date` and
 `DateTime` those of `datetime`, `Flag` a bool, `Text` and `Link` are strings. All take converted
-values as well as text, and read back what they wrote as JSON. What cannot be read with certainty
-is a validation error, never None and never a guess.
+values as well as text, and read back what they wrote as JSON. What cannot be read is a validation
+error, never None. Where text has two readings, the rule that decides stands with the type (of a
+range its start, of `1.234` what `Amount` or `Number` says, of `01/02/2023` the month first), and
+`DecimalMark`, `DateFormat`, `DateHints` and `Words` on the field say otherwise.
 """
 
 from __future__ import annotations
