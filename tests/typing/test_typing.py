@@ -19,6 +19,7 @@ import pytest
 import scraper
 from scraper import types
 from scraper.demo import DemoShop, serve_in_thread
+from tests.docs.markdown import FROM_SCRAPY, blocks
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -30,21 +31,31 @@ Check = Callable[[Path], tuple[int, Said]]
 
 
 @pytest.fixture(scope="module")
-def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    """Run mypy on a copy of a file, elsewhere: its exit code, and what it said, by line."""
-    directory = tmp_path_factory.mktemp("user")
-    (directory / "mypy.ini").write_text("[mypy]\n")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a user would work. What mypy found out about the package is kept there."""
+    made = tmp_path_factory.mktemp("user")
+    (made / "mypy.ini").write_text("[mypy]\n")
+    return made
+
+
+def mypy(directory: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--show-error-codes", *names],
+        cwd=directory,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def check(directory: Path) -> Check:
+    """Run mypy on a copy of a file: its exit code, and what it said, by line."""
 
     def run(file: Path) -> tuple[int, Said]:
         (directory / file.name).write_bytes(file.read_bytes())
-        ran = subprocess.run(
-            [sys.executable, "-m", "mypy", "--strict", "--show-error-codes", file.name],
-            cwd=directory,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ran = mypy(directory, file.name)
         said: Said = defaultdict(list)
         for line in ran.stdout.splitlines():
             if match := re.fullmatch(rf"{file.name}:(\d+): (error: .+|note: Revealed .+)", line):
@@ -102,3 +113,21 @@ def test_mistakes_are_found(check: Check) -> None:
         assert len(said[number]) == 1, said[number]
         assert words in said[number][0], f"line {number}: {said[number][0]}"
     assert len(expected) > 40
+
+
+def test_the_examples_of_the_documentation_check(directory: Path) -> None:
+    names: dict[str, str] = {}
+    prelude = next(block.text for block in blocks("python", FROM_SCRAPY))
+    for block in blocks("python"):
+        if block.text.startswith("# Scrapy\n"):
+            continue
+        page = Path(block.page).stem.replace("-", "_")
+        imported = block.file and not block.file.startswith("spiders/")
+        name = block.file if imported else f"example_{page}_{block.line}.py"
+        first = f"{prelude}\n\n" if block.page == FROM_SCRAPY else ""
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(first + block.text, "utf-8")
+        names[name] = block.page
+    assert len(names) > 60
+    ran = mypy(directory, "--explicit-package-bases", *names)
+    assert ran.returncode == 0, ran.stdout
