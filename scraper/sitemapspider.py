@@ -103,11 +103,11 @@ class SitemapSpider(Spider):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        if isinstance(self.sitemap_urls, str):
-            raise SpiderError(
-                f"{self._who}: sitemap_urls is a list",
-                hint=f"Write sitemap_urls = [{self.sitemap_urls!r}].",
-            )
+        for name in ("sitemap_urls", "sitemap_follow"):
+            if isinstance(given := getattr(self, name), str):
+                raise SpiderError(
+                    f"{self._who}: {name} is a list", hint=f"Write {name} = [{given!r}]."
+                )
         starts = self.sitemap_urls or self.start_urls or self.allowed_domains
         if not starts and type(self).start is SitemapSpider.start:
             raise SpiderError(

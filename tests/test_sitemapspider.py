@@ -452,6 +452,7 @@ def test_modified_since_must_mean_something(given: Any) -> None:
         ({"sitemap_follow": ["["]}, "sitemap_follow: not a valid regular expression"),
         ({"sitemap_follow": [7]}, "sitemap_follow: 7 is not a regular expression"),
         ({"sitemap_urls": "http://a/sitemap.xml"}, "sitemap_urls is a list"),
+        ({"sitemap_follow": "/books/"}, "sitemap_follow is a list"),
     ],
 )
 def test_mistakes_in_the_class_are_named(attributes: dict[str, Any], message: str) -> None:

@@ -65,9 +65,11 @@ def start_url(url: str) -> str:
     href = urls.parse(clean)
     if href is not None and urls.is_web(href):
         return href
-    guess = urls.parse(f"https://{clean}")
-    way = f"Did you mean {guess}?" if guess and "://" not in url and "." in url else ""
-    raise UsageError(f"{urls.redact(url)} is not an http or https URL", hint=way)
+    local = clean.startswith(("localhost", "127.", "[::1]"))
+    guess = urls.parse(f"{'http' if local else 'https'}://{clean}")
+    way = f"Did you mean {guess}?" if guess and "://" not in url and (local or "." in url) else ""
+    shown = urls.redact(url) if url.strip() else repr(url)
+    raise UsageError(f"{shown} is not an http or https URL", hint=way)
 
 
 # The page ---------------------------------------------------------------------------------------
@@ -205,7 +207,8 @@ def tell(found: Found, path: Path, name: str, href: str) -> None:
                 note(f"{what}: {css}")
     note()
     note("Next:")
-    note(f"  scrape run {name} --limit 10 -o -")
+    if found.page is not None or not found.why:
+        note(f"  scrape run {name} --limit 10 -o -")
     note(f"  scrape shell {shlex.quote(href)}   # to try selectors")
     note(f"  edit {shown}: what to take from a page, and which links to follow")
 

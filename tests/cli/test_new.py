@@ -190,6 +190,8 @@ def test_new_makes_the_directory_of_the_first_spider(scrape: CommandLine) -> Non
         ("x" * 61, "https://example.com/", "cannot be a spider's name"),
         ("shop", "example.com", "Did you mean https://example.com/?"),
         ("shop", "ftp://example.com/", "is not an http or https URL"),
+        ("shop", "", "'' is not an http or https URL"),
+        ("shop", "127.0.0.1:8378", "Did you mean http://127.0.0.1:8378/?"),
         ("shop", "https://user:canary@example.com/", "carries a password"),
         ("shop", "https://exa mple.com/", "is not an http or https URL"),
     ],
