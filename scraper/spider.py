@@ -10,6 +10,7 @@ import json
 import logging
 import typing
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeAlias, get_origin, get_type_hints
 
 from pydantic import (
@@ -44,6 +45,15 @@ A plain generator is annotated `Iterator[Yielded]`, a coroutine that returns a l
 """
 
 
+ELSEWHERE = MappingProxyType({
+    "custom_settings": 'Write settings = {"crawl": {"max_depth": 5}}, by section.',
+    "handle_httpstatus_list": "Write accept = [404].",
+    "start_requests": "Write async def start(self), which yields the first requests.",
+    "download_delay": 'Write settings = {"politeness": {"delay": 1.0}}.',
+})
+"""What spiders of other frameworks have under names that would be ignored here."""
+
+
 class Spider:
     """A site's crawl: where it starts, and what each kind of page means.
 
@@ -67,6 +77,13 @@ class Spider:
 
     _fetch: Fetch | None = None
     _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ELSEWHERE.keys() & cls.__dict__.keys():
+            raise SpiderError(
+                f"spider class {cls.__name__}: {name} means nothing here", hint=ELSEWHERE[name]
+            )
 
     def __init__(self, **arguments: Any) -> None:
         self._arguments = validate_arguments(type(self), arguments)

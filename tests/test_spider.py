@@ -135,3 +135,18 @@ def test_settings_are_taken_from_every_class_of_the_family() -> None:
     ]
     assert inherited_settings(Mine) == inherited_settings(Middle) == expected
     assert inherited_settings(Site) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "way"),
+    [
+        ("custom_settings", {"DOWNLOAD_DELAY": 1}, "settings = "),
+        ("handle_httpstatus_list", [404], "accept = "),
+        ("start_requests", lambda self: [], "async def start"),
+        ("download_delay", 2, '"politeness"'),
+    ],
+)
+def test_names_of_other_frameworks_are_not_ignored(name: str, value: object, way: str) -> None:
+    with pytest.raises(SpiderError, match=f"Moved: {name} means nothing here") as caught:
+        type("Moved", (Spider,), {name: value})
+    assert way in caught.value.hint

@@ -273,6 +273,11 @@ def _process_of(stage: Any, name: str) -> Process:
     if isinstance(stage, type):
         raise UsageError(f"pipeline {name}: give an instance, {name}(…), not the class")
     process = getattr(stage, "process", None)
+    if hasattr(stage, "process_item"):
+        raise UsageError(
+            f"pipeline {name}: process_item means nothing here",
+            hint="Write async def process(self, item, page), which returns the item or raises Drop.",
+        )
     if process is None or not inspect.iscoroutinefunction(process):
         raise UsageError(
             f"pipeline {name}: it needs `async def process(self, item, page)`",

@@ -279,6 +279,11 @@ class Sync:
         return item
 
 
+class Foreign:
+    def process_item(self, item: Any, spider: Any) -> Any:
+        return item
+
+
 class Narrow:
     async def process(self, item: Any) -> Any:
         return item
@@ -302,6 +307,7 @@ class OddSink(Bare):
     [
         (Sync(), "pipeline Sync: it needs `async def process"),
         (object(), "async def process"),
+        (Foreign(), "process_item means nothing here"),
         (Narrow(), r"must take \(item, page\)"),
         (Bare, "give an instance, Bare"),
         (HalfASink(), "also needs key, open, rewind, write"),
