@@ -6,6 +6,7 @@ missing server is a failure, so that nothing is skipped where it counts.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -40,6 +41,19 @@ def _own_packages() -> Iterator[None]:
     for name in _loaded() - ours.keys():
         del sys.modules[name]
     sys.modules.update(ours)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A test may run commands, which set up logging; afterwards it is as it was."""
+    loggers = [logging.getLogger(name) for name in ("scraper", "scraper.crawl")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
+        for handler in [h for h in logger.handlers if h not in handlers]:
+            logger.removeHandler(handler)
 
 
 def _loaded() -> set[str]:

@@ -276,7 +276,7 @@ def _process_of(stage: Any, name: str) -> Process:
     if hasattr(stage, "process_item"):
         raise UsageError(
             f"pipeline {name}: process_item means nothing here",
-            hint="Write async def process(self, item, page), which returns the item or raises Drop.",
+            hint="Write async def process(self, item, page): return the item or raise Drop.",
         )
     if process is None or not inspect.iscoroutinefunction(process):
         raise UsageError(

@@ -264,7 +264,9 @@ class FrontierContract:
 
     async def test_what_cannot_be_stored_changes_nothing(self) -> None:
         frontier = await self.start()
-        bad = found(f"{A}/bad", meta={"x": object()})
+        bad = found(f"{A}/bad")
+        options = bad.request.options._replace(meta={"x": object()})
+        bad.request = Request.of(bad.request.url, None, options)
         with pytest.raises(Exception, match="JSON"):
             await frontier.commit(Batch(seeds=[found(f"{A}/1"), bad, found(f"{A}/2")]))
         answer = await frontier.commit(Batch(seeds=[found(f"{A}/1"), found(f"{A}/2")]))
