@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from scraper.lifecycle import Crawl
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from scraper.spider import Spider
 
 __all__ = ["crawl", "run", "stream"]
+
+T = TypeVar("T")
 
 
 def run(
@@ -58,7 +60,7 @@ def run(
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _run(work)
+        return run_coroutine(work)
     return _in_thread(work)
 
 
@@ -142,11 +144,13 @@ async def _stopped(crawl: Crawl, task: asyncio.Task[CrawlResult]) -> None:
             task.exception()  # the consumer left: nobody is there to raise it to
 
 
-def _run(work: Any) -> CrawlResult:
-    """Run on uvloop, where it exists."""
+def run_coroutine(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, on uvloop where it exists.
+
+    Ctrl-C raises `KeyboardInterrupt` after everything is closed.
+    """
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        result: CrawlResult = runner.run(work)
-        return result
+        return runner.run(work)
 
 
 def loop_factory() -> Any:
@@ -171,7 +175,7 @@ def _in_thread(work: Any) -> CrawlResult:
 
     def target() -> None:
         try:
-            done.append(_run(watched()))
+            done.append(run_coroutine(watched()))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failed.append(error)
 

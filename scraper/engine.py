@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from scraper import retry, urls
 from scraper.admission import DEFAULT_CALLBACK, Admission
-from scraper.callbacks import Callbacks, drain
+from scraper.callbacks import Callbacks, deliver, drain
 from scraper.config import Config
 from scraper.errors import (
     ConfigError,
@@ -50,7 +50,7 @@ from scraper.scope import Scope
 from scraper.spider import Spider
 from scraper.work import Again, Dead, Done, Lease
 
-__all__ = ["Engine", "Parts", "brief"]
+__all__ = ["Engine", "Parts", "brief", "user_frames"]
 
 log = logging.getLogger("scraper.crawl")
 
@@ -353,27 +353,16 @@ class Engine:
     async def _drain(self, result: Any, visit: Visit) -> None:
         """Everything a callback gives. An invalid item that is raised ends it, not the page."""
         try:
-            await drain(result, functools.partial(self._take, visit))
+            await deliver(
+                result,
+                functools.partial(self._request, visit),
+                functools.partial(self._item, visit),
+            )
         except (ItemInvalid, ValidationError) as error:
             log.warning("%s: the callback ended early: %s", urls.redact(visit.page.url), error)
             self._chain.reject(error, visit.page)
 
-    async def _take(self, visit: Visit, given: Any) -> None:
-        if given.__class__ is Request:
-            self._request(given, visit)
-        elif isinstance(given, list | tuple) and not hasattr(given, "_fields"):
-            for each in given:
-                await self._take(visit, each)
-        elif isinstance(given, Request):
-            self._request(given, visit)
-        elif given is None or isinstance(given, str | bytes | int | float):
-            raise TypeError(
-                f"the callback yielded {given!r}: yield items, requests or lists of them"
-            )
-        else:
-            await self._item(given, visit)
-
-    def _request(self, request: Request, visit: Visit) -> None:
+    def _request(self, visit: Visit, request: Request) -> None:
         options = request.options
         for name in (request.callback, options.errback):
             if name is not None and name not in self._callbacks:
@@ -382,7 +371,7 @@ class Engine:
             request.dump()  # raises for what is not JSON: here it fails its page, later the crawl
         visit.found.append(request)
 
-    async def _item(self, item: Any, visit: Visit) -> None:
+    async def _item(self, visit: Visit, item: Any) -> None:
         result = await self._chain.run(item, visit.page)
         if isinstance(result, Delivered):
             self._observers.on_item(result.item, visit.page)
@@ -419,12 +408,17 @@ def _let_cancellation_pass(error: BaseException) -> None:
         raise error
 
 
+def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames of *error* that lie in the user's own code, outermost first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
+
+
 def brief(error: BaseException) -> str:
     """An exception in one line, with the line of the user's code that raised it."""
     if isinstance(error, ItemInvalid):
         return error.message  # it happened on the page, not in a line of code
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
+    own = user_frames(error)
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
     said = [error.message, error.hint] if isinstance(error, ScraperError) else [str(error)]
     text = "; ".join(" ".join(part.split()) for part in said if part)

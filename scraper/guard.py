@@ -128,7 +128,7 @@ _SIGNATURES = (
     *(b"%PDF-", b"PK\x03\x04", b"\x1f\x8b", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x7fELF"),
     *(b"OggS", b"ID3", b"\x1aE\xdf\xa3", b"wOFF", b"wOF2", b"MThd\x00"),
 )
-_BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # "binary data byte", same standard
+BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # "binary data byte", same standard
 
 
 def require_html(body: bytes, content_type: str, url: str) -> None:
@@ -145,7 +145,7 @@ def require_html(body: bytes, content_type: str, url: str) -> None:
         return
     elif not _UNKNOWN_TYPES.match(content_type):
         what = content_type
-    elif _BINARY.search(head) and not head.startswith((b"\xfe\xff", b"\xff\xfe")):
+    elif BINARY.search(head) and not head.startswith((b"\xfe\xff", b"\xff\xfe")):
         what = "binary data"
     else:
         return

@@ -6,7 +6,7 @@ The options of `LinkQuery` as they are given, checked and compiled.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import translate
 from functools import lru_cache
 from urllib.parse import unquote
@@ -143,11 +143,7 @@ def _pattern(given: str | re.Pattern[str]) -> re.Pattern[str]:
 
 def url_patterns(given: Filter) -> tuple[re.Pattern[str], ...] | None:
     """The patterns of `allow` and `deny`. Raises `UsageError`."""
-    if given is None:
-        return None
-    if isinstance(given, (str, re.Pattern)):
-        return (_pattern(given),)
-    return tuple(map(_pattern, given))
+    return _each(_pattern, given)
 
 
 def attribute_names(given: Names) -> tuple[str, ...] | None:
@@ -169,11 +165,15 @@ _ATTRIBUTE = re.compile(r"[\w-]+")
 
 def texts(given: Filter) -> tuple[re.Pattern[str], ...] | None:
     """The patterns of `text`. Raises `UsageError`."""
+    return _each(compile_re, given)
+
+
+def _each(
+    compiled: Callable[[str | re.Pattern[str]], re.Pattern[str]], given: Filter
+) -> tuple[re.Pattern[str], ...] | None:
     if given is None:
         return None
-    if isinstance(given, (str, re.Pattern)):
-        return (compile_re(given),)
-    return tuple(map(compile_re, given))
+    return tuple(map(compiled, (given,) if isinstance(given, (str, re.Pattern)) else given))
 
 
 def hosts(option: str, names: Names) -> frozenset[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 from selectolax.lexbor import LexborNode
@@ -30,7 +31,39 @@ def _are_texts(given: tuple[object, ...]) -> bool:
     return bool(given) and all(isinstance(each, str) and each.strip() for each in given)
 
 
-class Css(Marker):
+Strings = Callable[[Root], Iterator[str]]
+"""All texts that one alternative finds below an element, in order."""
+
+
+class _Elements(Marker):
+    """A marker that looks for elements."""
+
+    __slots__ = ()
+
+    on_page = True
+
+    @property
+    def tried(self) -> list[str]:
+        return list(self.alternatives)
+
+    def strings(self) -> list[Strings]:
+        """For each alternative, what it finds."""
+        raise NotImplementedError
+
+    def all(self, kind: Kind, *, inside: bool = False) -> list[Way]:
+        return [self._all(strings) for strings in self.strings()]
+
+    def _all(self, strings: Strings) -> Way:
+        refine = self._refine()
+        return lambda root, source: self._gather(strings(root), source, refine) or None
+
+    def _in_one(self, strings: Strings) -> Way:
+        """All texts as one, for `join`."""
+        refine = self._refine()
+        return lambda root, source: self._joined(strings(root), source, refine)
+
+
+class Css(_Elements):
     """A field's value: the first of *selectors* that gives something.
 
     An element gives all its descendant text, white space collapsed; `::text` its own text;
@@ -39,8 +72,6 @@ class Css(Marker):
     """
 
     __slots__ = ("queries",)
-
-    on_page = True
 
     def __init__(
         self,
@@ -63,10 +94,6 @@ class Css(Marker):
         return self.alternatives
 
     @property
-    def tried(self) -> list[str]:
-        return list(self.alternatives)
-
-    @property
     def gives_text(self) -> bool:
         taking = any(query.take is not None for queries in self.queries for query in queries)
         return taking or super().gives_text
@@ -74,8 +101,8 @@ class Css(Marker):
     def one(self, kind: Kind, *, inside: bool = False) -> list[Way]:
         return [self._one(queries) for queries in self.queries]
 
-    def all(self, kind: Kind, *, inside: bool = False) -> list[Way]:
-        return [self._all(queries) for queries in self.queries]
+    def strings(self) -> list[Strings]:
+        return [_strings_of(queries, strip=self.strip) for queries in self.queries]
 
     def elements(self) -> list[Callable[[Root], list[LexborNode]]]:
         """The ways to the elements themselves, for nested items."""
@@ -85,7 +112,7 @@ class Css(Marker):
         refine = self._refine()
         strings = _strings_of(queries, strip=self.strip)
         if self.join is not None:
-            return lambda root, source: self._joined(strings(root), source, refine)
+            return self._in_one(strings)
         several = queries[0].take in {"text", "texts"}  # of text nodes any; else the first decides
 
         def way(root: Root, source: Source) -> str | None:
@@ -103,11 +130,6 @@ class Css(Marker):
             return found
 
         return _quick(queries[0], refine, way, strip=self.strip) if len(queries) == 1 else way
-
-    def _all(self, queries: tuple[Query, ...]) -> Way:
-        refine = self._refine()
-        strings = _strings_of(queries, strip=self.strip)
-        return lambda root, source: self._gather(strings(root), source, refine) or None
 
 
 def _quick(query: Query, refine: Refine | None, otherwise: Way, *, strip: bool) -> Way:
@@ -155,7 +177,7 @@ def _first_text(css: str, refine: Refine | None, otherwise: Way, *, strip: bool)
     return text if refine is None and strip else way
 
 
-def _strings_of(queries: tuple[Query, ...], *, strip: bool) -> Callable[[Root], Iterator[str]]:
+def _strings_of(queries: tuple[Query, ...], *, strip: bool) -> Strings:
     clean = str.strip if queries[0].take == "attr" else collapse
 
     def strings(root: Root) -> Iterator[str]:
@@ -172,7 +194,7 @@ def _finder(queries: tuple[Query, ...]) -> Callable[[Root], list[LexborNode]]:
     return lambda root: cast("list[LexborNode]", find(root, queries))
 
 
-class XPath(Marker):
+class XPath(_Elements):
     """As `Css`, by XPath 1.0: `XPath("//h1", "//title")`. Needs lxml.
 
     An element gives all its descendant text, `text()` and `@name` their strings, white space
@@ -180,8 +202,6 @@ class XPath(Marker):
     """
 
     __slots__ = ()
-
-    on_page = True
 
     def __init__(
         self,
@@ -202,10 +222,6 @@ class XPath(Marker):
             *queries, re=re, absolute=absolute, strip=strip, join=join, default=default
         )
 
-    @property
-    def tried(self) -> list[str]:
-        return list(self.alternatives)
-
     def elements(self) -> list[Callable[[Root], list[Root]]]:
         return [self._finder(query) for query in self.alternatives]
 
@@ -219,13 +235,13 @@ class XPath(Marker):
     def one(self, kind: Kind, *, inside: bool = False) -> list[Way]:
         return [self._one(query) for query in self.alternatives]
 
-    def all(self, kind: Kind, *, inside: bool = False) -> list[Way]:
-        return [self._all(query) for query in self.alternatives]
+    def strings(self) -> list[Strings]:
+        return [partial(self._strings, query) for query in self.alternatives]
 
     def _one(self, query: str) -> Way:
         refine = self._refine()
         if self.join is not None:
-            return lambda root, source: self._joined(self._strings(root, query), source, refine)
+            return self._in_one(partial(self._strings, query))
 
         def way(root: Root, source: Source) -> str | None:
             found: str | None = None
@@ -241,11 +257,7 @@ class XPath(Marker):
 
         return way
 
-    def _all(self, query: str) -> Way:
-        refine = self._refine()
-        return lambda root, source: self._gather(self._strings(root, query), source, refine) or None
-
-    def _strings(self, root: Root, query: str) -> Iterator[str]:
+    def _strings(self, query: str, root: Root) -> Iterator[str]:
         for match in Selector(root).xpath(query):
             yield match.text if self.strip else match.raw_text
 

@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, ValidationError
 from scraper import urls
 from scraper.errors import ExtractionError, ItemInvalid, UsageError
 
-__all__ = ["encode", "record"]
+__all__ = ["encode", "invalid_fields", "record"]
 
 
 def record(item: Any) -> dict[str, Any]:
@@ -102,16 +102,20 @@ def _fitting(item: Any) -> Any:
             values, by_alias=False, by_name=True
         )
     except ValidationError as error:
-        errors = [
-            {
-                "field": ".".join(map(str, detail["loc"])),
-                "message": detail["msg"],
-                "selectors": [],
-                "value": detail["input"],
-            }
-            for detail in error.errors(include_url=False)
-        ]
-        raise ItemInvalid(type(item).__name__, "", errors, values) from None
+        raise ItemInvalid(type(item).__name__, "", invalid_fields(error), values) from None
+
+
+def invalid_fields(error: ValidationError) -> list[dict[str, Any]]:
+    """What did not fit, per field: `field`, `message`, `selectors` (none), `value`."""
+    return [
+        {
+            "field": ".".join(map(str, detail["loc"])),
+            "message": detail["msg"],
+            "selectors": [],
+            "value": detail.get("input"),
+        }
+        for detail in error.errors(include_url=False, include_context=False)
+    ]
 
 
 def _values(value: Any) -> Any:

@@ -21,9 +21,8 @@ from pydantic import ValidationError
 from scraper import project as projects
 from scraper import robots, urls
 from scraper.admission import DEFAULT_CALLBACK
-from scraper.api import loop_factory
 from scraper.build import build
-from scraper.callbacks import Callbacks, drain
+from scraper.callbacks import Callbacks, deliver
 from scraper.config import Config
 from scraper.engine import Engine
 from scraper.errors import CrawlFailed, FetchError, ItemInvalid, SpiderError, UsageError
@@ -49,7 +48,6 @@ __all__ = [
     "Parsed",
     "Visitor",
     "Workbench",
-    "fetch_page",
     "open_workbench",
 ]
 
@@ -301,25 +299,18 @@ class Workbench:
             response.request, response, spider=self.spider.name, limits=self._parts.page_limits
         )
 
-        async def take(given: Any) -> None:
-            if isinstance(given, Request):
-                parsed.links.append(self._link(given, depth, seen))
-            elif isinstance(given, list | tuple):
-                for each in given:
-                    await take(each)
-            elif given is None or isinstance(given, str | bytes | int | float):
-                raise TypeError(
-                    f"the callback yielded {given!r}: yield items, requests or lists of them"
-                )
-            else:
-                result = await self._chain.run(given, page)
-                if isinstance(result, Delivered):
-                    parsed.items.append(result.item)
-                elif isinstance(result, Dropped):
-                    parsed.dropped.append(result)
+        async def item(given: Any) -> None:
+            result = await self._chain.run(given, page)
+            if isinstance(result, Delivered):
+                parsed.items.append(result.item)
+            elif isinstance(result, Dropped):
+                parsed.dropped.append(result)
+
+        def request(given: Request) -> None:
+            parsed.links.append(self._link(given, depth, seen))
 
         try:
-            await drain(self._callbacks[name].call(response, kwargs), take)
+            await deliver(self._callbacks[name].call(response, kwargs), request, item)
         except (ItemInvalid, ValidationError) as error:
             self._chain.reject(error, page)
         finally:
@@ -383,20 +374,3 @@ def open_workbench(
     project = project or projects.find() or Project(Path.cwd(), None)
     config = project.configure(overrides=overrides).config
     return Workbench(Visitor(), config, root=project.root, stages=stages)
-
-
-def fetch_page(
-    url: str | Request, project: Project | None = None, *, overrides: Sequence[str] = ()
-) -> Response:
-    """One page, politely, with the project's configuration; for code that is not asynchronous.
-
-    Any status is a response. Raises `FetchError` where there is none, `UsageError` for a mistake
-    in the configuration.
-    """
-
-    async def work() -> Response:
-        async with open_workbench(project=project, overrides=overrides) as bench:
-            return await bench.fetch(url)
-
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(work())

@@ -6,12 +6,9 @@ import gzip
 import json
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from textwrap import dedent
 from typing import Annotated, Any, ClassVar
 
 import pytest
@@ -20,6 +17,7 @@ from pydantic import BaseModel, Field
 from scraper import CrawlResult, FeedSpider, Item, Output, Response, crawl, run
 from scraper.errors import SpiderError
 from tests.crawl.harness import json_lines
+from tests.memory import peak_of
 from tests.servers.web import Reply, Seen, Web, html, text
 
 FAST = {"politeness": {"delay": 0, "adaptive": False, "per_host": 64}}
@@ -381,11 +379,7 @@ MEMORY = """
 
 def peak(n: int) -> int:
     """MB that a crawl of a feed of *n* small rows takes at most, server and all."""
-    done = subprocess.run(
-        [sys.executable, "-c", dedent(MEMORY), str(n)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return int(done.stdout)
+    return peak_of(MEMORY, n)
 
 
 @pytest.mark.long

@@ -5,11 +5,8 @@ from __future__ import annotations
 import gzip
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from textwrap import dedent
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +14,7 @@ import pytest
 from scraper import CrawlResult, Output, Request, Response, SitemapSpider, crawl
 from scraper.errors import SpiderError
 from scraper.sitemap import Entry
+from tests.memory import peak_of
 from tests.servers.web import Answer, Reply, Seen, Web, html, text
 
 FAST = {"politeness": {"delay": 0, "adaptive": False, "per_host": 64}, "retry.base": 0.01}
@@ -511,11 +509,7 @@ MEMORY = """
 
 def peak(n: int) -> int:
     """MB that a crawl of a sitemap of *n* URLs takes at most, server and all."""
-    done = subprocess.run(
-        [sys.executable, "-c", dedent(MEMORY), str(n)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return int(done.stdout)
+    return peak_of(MEMORY, n)
 
 
 @pytest.mark.long

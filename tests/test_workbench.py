@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 import pytest
 
 from scraper import Drop, Item, Output, Pipeline, Request, Response, Spider
+from scraper.api import run_coroutine
 from scraper.cli.worker import Worker
 from scraper.config import Config, Crawl, HostRule, Politeness
 from scraper.errors import CrawlFailed, FetchError, SpiderError, Throttled, UsageError
 from scraper.project import Project
 from scraper.protocols import Fetch
-from scraper.workbench import Visitor, Workbench, fetch_page, open_workbench
+from scraper.workbench import Visitor, Workbench, open_workbench
 from tests.servers.web import SILENT, Reply, Seen, Web, html, redirect, router, text
 
 FAST = "politeness.delay=0"
@@ -379,6 +380,14 @@ async def test_stages_on_request_and_never_a_sink(
 
 
 # Opening ------------------------------------------------------------------------------------
+
+
+def fetch_page(url: str, project: Project | None = None, overrides: Sequence[str] = ()) -> Response:
+    async def work() -> Response:
+        async with open_workbench(project=project, overrides=overrides) as bench:
+            return await bench.fetch(url)
+
+    return run_coroutine(work())
 
 
 def test_a_page_with_the_defaults_or_with_a_projects_configuration(here: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from scraper import encoding as encodings
+from scraper.api import run_coroutine
 from scraper.cli.output import (
     DebugOption,
     JsonOption,
@@ -34,13 +35,13 @@ from scraper.cli.pages import (
     page_url,
     print_json,
     reworded,
-    run_async,
     safe_text,
     speak,
     write_bytes,
 )
 from scraper.cli.run import spider_arguments
 from scraper.errors import UsageError
+from scraper.guard import BINARY
 from scraper.http import Request, Response
 from scraper.mistakes import clip
 from scraper.workbench import Hop, Workbench, open_workbench
@@ -48,7 +49,6 @@ from scraper.workbench import Hop, Workbench, open_workbench
 __all__ = ["fetch"]
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # MIME Sniffing Standard
 
 
 def fetch(
@@ -93,7 +93,7 @@ def fetch(
     request = build_request(url, method, headers or [], form, json_body)
     bench = open_workbench(spider, overrides=settings or [], args=spider_arguments(arguments or []))
     speak(bench.config, quiet=quiet, debug=debug)
-    page = run_async(_fetch(bench, request))
+    page = run_coroutine(_fetch(bench, request))
     if as_json:
         print_json(page.as_dict(body=show_body))
     elif not quiet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import keyword
 import os
@@ -62,14 +61,9 @@ def start_url(url: str) -> str:
             f"{urls.redact(url)} carries a password, which would end up in the spider's file",
             hint="Leave it out here, and give it in http.headers or in the spider's setup().",
         )
-    href = urls.parse(clean)
-    if href is not None and urls.is_web(href):
-        return href
-    local = clean.startswith(("localhost", "127.", "[::1]"))
-    guess = urls.parse(f"{'http' if local else 'https'}://{clean}")
-    way = f"Did you mean {guess}?" if guess and "://" not in url and (local or "." in url) else ""
-    shown = urls.redact(url) if url.strip() else repr(url)
-    raise UsageError(f"{shown} is not an http or https URL", hint=way)
+    from scraper.cli.pages import page_url
+
+    return page_url(clean)
 
 
 # The page ---------------------------------------------------------------------------------------
@@ -89,15 +83,14 @@ class Found:
 
 def look(project: Project, href: str) -> Found:
     """Fetch the page, and the page of its first entry, politely; draft from both."""
-    from scraper.api import loop_factory
+    from scraper.api import run_coroutine
     from scraper.workbench import open_workbench
 
     async def work() -> Found:
         async with open_workbench(project=project) as bench:
             return await _look(bench, href)
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(work())
+    return run_coroutine(work())
 
 
 async def _look(bench: Workbench, href: str) -> Found:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import mimetypes
 import re
 import sys
 import traceback
-from collections.abc import Coroutine
 from copy import copy
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
 
 from scraper import logs, urls
-from scraper.api import loop_factory
 from scraper.cli.output import data
 from scraper.config import Config
-from scraper.engine import LIBRARIES, PACKAGE
+from scraper.engine import user_frames
 from scraper.errors import FetchError, ScraperError, UsageError
 from scraper.errors import reason as reason_of
 from scraper.http import Response
@@ -35,13 +32,10 @@ __all__ = [
     "page_url",
     "print_json",
     "reworded",
-    "run_async",
     "safe_text",
     "speak",
     "user_traceback",
 ]
-
-T = TypeVar("T")
 
 OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What JSON leaves as it is: C1 controls, and what turns the direction of writing."""
@@ -61,15 +55,16 @@ ArgumentsOption = Annotated[
 
 
 def page_url(text: str) -> str:
-    """*text*, if it is an http(s) URL. Raises `UsageError` with a guess at what was meant."""
+    """*text* in WHATWG form. Raises `UsageError` with a guess at what was meant."""
     href = urls.parse(text)
     if href is not None and urls.is_web(href):
-        return text
+        return href
     guess = urls.parse(f"https://{text}") if "://" not in text else None
     if guess is not None and LOCAL.match(text):
         guess = urls.parse(f"http://{text}")
     way = f"Did you mean {guess}?" if guess and ("." in text or ":" in text) else ""
-    raise UsageError(f"{urls.redact(text)} is not an http or https URL", hint=way)
+    shown = urls.redact(text) if text.strip() else repr(text)
+    raise UsageError(f"{shown} is not an http or https URL", hint=way)
 
 
 def local_page(text: str, url: str | None = None) -> Response | None:
@@ -125,12 +120,6 @@ def print_json(value: Any) -> None:
     data(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; Ctrl-C raises `KeyboardInterrupt` after everything is closed."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(work)
-
-
 def reworded(error: Exception, url: str) -> ScraperError:
     """*error* of a fetch of *url*, in a sentence and with the way out."""
     if not isinstance(error, FetchError):
@@ -158,12 +147,6 @@ def reworded(error: Exception, url: str) -> ScraperError:
 def _place(error: BaseException) -> str:
     own = user_frames(error)
     return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-
-
-def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of *error* that lie in the user's own code, outermost first."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
 
 
 def user_traceback(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scraper import urls
+from scraper.api import run_coroutine
 from scraper.cli.output import (
     DebugOption,
     JsonOption,
@@ -34,7 +35,6 @@ from scraper.cli.pages import (
     page_url,
     print_json,
     reworded,
-    run_async,
     speak,
     user_traceback,
 )
@@ -113,7 +113,7 @@ def parse(
     request = Request(address, name, kwargs=passed, meta=metadata)
     show = None if as_json else Show(items=not requests_only, links=not items_only, quiet=quiet)
     tour = Tour(bench, depth=depth, pages=pages, show=show)
-    run_async(tour.run(request, saved))
+    run_coroutine(tour.run(request, saved))
     if as_json:
         print_json(tour.as_dict(items=not requests_only, links=not items_only))
     return 1 if tour.failed else 0

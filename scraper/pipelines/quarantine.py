@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from scraper.errors import ItemInvalid
+from scraper.records import invalid_fields
 
 __all__ = ["field_errors", "record", "values_of"]
 
@@ -170,15 +171,7 @@ def field_errors(error: BaseException) -> list[dict[str, Any]]:
     if isinstance(error, ItemInvalid):
         return error.errors
     if isinstance(error, ValidationError):
-        return [
-            {
-                "field": ".".join(str(part) for part in row["loc"]),
-                "message": row["msg"],
-                "selectors": [],
-                "value": row.get("input"),
-            }
-            for row in error.errors(include_url=False, include_context=False)
-        ]
+        return invalid_fields(error)
     return [
         {
             "field": "",
