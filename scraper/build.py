@@ -18,7 +18,7 @@ from scraper.engine import Parts
 from scraper.errors import UsageError
 from scraper.loading import load_object
 from scraper.observers import Observers
-from scraper.pipelines.chain import Chain
+from scraper.pipelines.chain import Chain, Placed
 from scraper.pipelines.jsonl import Jsonl
 from scraper.pipelines.page import Limits
 from scraper.pipelines.paths import rejected_path
@@ -56,11 +56,11 @@ def build(
     replaces the configured sinks. *where*: what messages call the configuration's n-th pipeline.
     """
     stages = build_stages(config, root=root, output=output, where=where)
-    sinks = [stage for stage in stages if hasattr(stage, "recovery")]
+    sinks = [placed.stage for placed in stages if hasattr(placed.stage, "recovery")]
     if not sinks and not extra_sinks and default_output:
-        stages.append(Jsonl())
-        sinks = [stages[-1]]
-    stages += extra_sinks
+        sinks = [Jsonl()]
+        stages.append(Placed(sinks[0]))
+    stages += map(Placed, extra_sinks)
     files = [sink for sink in sinks if isinstance(sink, Jsonl)]
     rejected = RejectedItems(rejected_path(files[0].path), files[0].mode) if files else None
     return Parts(
@@ -91,16 +91,17 @@ def build_stages(
     root: Path,
     output: str | None = None,
     where: Callable[[int], str] = lambda index: f"pipelines[{index}]",
-) -> list[Any]:
+) -> list[Placed]:
     """The chain's stages in order; with *output*, its sink stands at the end in place of others."""
-    stages: list[Any] = []
+    stages: list[Placed] = []
     for index, table in enumerate(config.pipelines):
         place = f"{where(index)} {table.use}"
         cls = BUILTINS[table.use] if table.use in BUILTINS else _load(table.use, root, place)
         if output is None or not hasattr(cls, "recovery"):
-            stages.append(build_component(cls, table.options, place))
+            stage = build_component(cls, table.options, place)
+            stages.append(Placed(stage, frozenset(table.items) or None))
     if output is not None:
-        stages.append(_output_sink(output))
+        stages.append(Placed(_output_sink(output)))
     return stages
 
 

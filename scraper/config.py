@@ -259,6 +259,7 @@ class PipelineTable(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     use: Text = Field(description="module:Class, or a built-in's short name")
+    items: list[Text] = Field([], description="item types that pass through it; empty: all")
 
     @property
     def options(self) -> dict[str, Any]:

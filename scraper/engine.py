@@ -12,7 +12,7 @@ import logging
 import sysconfig
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from scraper import retry, urls
 from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, deliver, drain
+from scraper.chained import Passing
 from scraper.config import Config
 from scraper.errors import (
     ConfigError,
@@ -48,7 +49,7 @@ from scraper.protocols import Clock, Downloader, Frontier, Middleware
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
 from scraper.spider import Spider
-from scraper.work import Again, Dead, Done, Lease
+from scraper.work import Again, Dead, Done, Lease, Recovery
 
 __all__ = ["Engine", "Parts", "brief", "user_frames"]
 
@@ -97,7 +98,8 @@ class Visit:
 class Engine:
     """Runs one crawl, once."""
 
-    def __init__(self, parts: Parts, state: Mapping[str, bytes], counts: Counter[str]) -> None:
+    def __init__(self, parts: Parts, recovery: Recovery) -> None:
+        state = recovery.state
         self.spider = parts.spider
         self.config = parts.config
         self._chain = parts.chain
@@ -123,7 +125,7 @@ class Engine:
             observers=self._observers,
             probe=parts.probe,
             jitter=self._random,
-            totals=counts,
+            recovery=recovery,
         )
         self.exchanges = Exchanges(
             self.scheduler,
@@ -332,7 +334,12 @@ class Engine:
 
     def _visit(self, lease: Lease, host: Host, response: Response | None) -> Visit:
         page = StagedPage(
-            lease.request, response, spider=self.spider.name, limits=self._page_limits
+            lease.request,
+            response,
+            spider=self.spider.name,
+            version=self.spider.version,
+            fetched_at=self._clock.wall(),
+            limits=self._page_limits,
         )
         return Visit(lease, host, page)
 
@@ -372,7 +379,13 @@ class Engine:
         visit.found.append(request)
 
     async def _item(self, visit: Visit, item: Any) -> None:
-        result = await self._chain.run(item, visit.page)
+        response = visit.page.response
+        size = len(response.body) if response is not None else 0
+        passing = Passing(self.scheduler.chained, size, self.scheduler.wake)
+        try:
+            result = await self._chain.run(item, visit.page)
+        finally:
+            passing.over()
         if isinstance(result, Delivered):
             self._observers.on_item(result.item, visit.page)
         elif isinstance(result, Failed):

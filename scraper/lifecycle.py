@@ -22,6 +22,7 @@ from typing import Any
 
 from scraper.engine import Engine, Parts, brief
 from scraper.events import Stop
+from scraper.outputs import last_group, restore
 from scraper.protocols import CrawlInfo
 from scraper.report import CrawlResult, failures, result_of
 from scraper.spider import stored_arguments
@@ -115,6 +116,7 @@ class Crawl:
             job_dir=identity.directory,
             resumed=identity.resumed,
             fetch=spider.fetch,
+            version=spider.version,
         )
 
     async def _open_outputs(self, info: CrawlInfo) -> None:
@@ -142,14 +144,13 @@ class Crawl:
                 await parts.frontier.commit(Batch(state=state))
         for note in identity.notes:
             log.warning("%s", note)
-        if recovery.state.get("phase") != PUBLISHING:
-            for sink in parts.chain.sinks:
-                await sink.rewind(recovery.positions.get(sink.key))
+        publishing = recovery.state.get("phase") == PUBLISHING
+        await restore(parts.chain.sinks, recovery, publishing=publishing)
         if (cookies := recovery.state.get("cookies")) is not None:
             parts.downloader.load_cookies(cookies)
 
     async def _crawl(self, info: CrawlInfo, recovery: Recovery) -> tuple[Stop, Counter[str]]:
-        self.engine = engine = Engine(self.parts, recovery.state, Counter(recovery.counts))
+        self.engine = engine = Engine(self.parts, recovery)
         if self._early_stop is not None:
             engine.stop(self._early_stop)
         self.parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
@@ -162,7 +163,9 @@ class Crawl:
 
     async def _end(self, ending: Stop, counts: Counter[str]) -> CrawlResult:
         parts = self.parts
-        batch = self.engine.scheduler.last_batch() if self.engine is not None else Batch()
+        batch = Batch(applied=last_group(self.recovery))
+        if self.engine is not None:
+            batch = self.engine.scheduler.last_batch()
         ending = self._judged(ending, counts)
         if ending.reason in ("finished", "limit"):
             batch.state["phase"] = PUBLISHING
@@ -182,6 +185,12 @@ class Crawl:
             if self.identity.job is None:  # nothing remembers it: it cannot be resumed
                 for sink in parts.chain.sinks:
                     await sink.set_aside()
+        for name in parts.chain.missed:
+            log.warning(
+                "a pipeline's items name %s, and no such item came: there were %s",
+                name,
+                ", ".join(sorted(parts.chain.seen)),
+            )
         await self._told(ending.reason)
         return result_of(
             counts,

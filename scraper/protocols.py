@@ -25,6 +25,9 @@ __all__ = [
     "Observer",
     "Page",
     "Pipeline",
+    "RedoSink",
+    "Reopens",
+    "RewindSink",
     "Sink",
     "Timer",
 ]
@@ -110,6 +113,7 @@ class CrawlInfo:
 
     `root`: the project's directory; relative output paths start there. `started`: ISO 8601 basic,
     fixed when the job was created. `job_dir`: the job's own directory, None without one.
+    `resumed`: an earlier process of this run was here. `version`: of the spider.
     """
 
     spider: str
@@ -119,6 +123,12 @@ class CrawlInfo:
     job_dir: Path | None = None
     resumed: bool = False
     fetch: Fetch | None = None
+    version: str = ""
+
+    @property
+    def run(self) -> str:
+        """Names this run of this job, in whatever keeps records of several."""
+        return f"{self.spider}/{self.job_dir.name if self.job_dir else '-'}/{self.started}"
 
 
 class Page(Protocol):
@@ -130,8 +140,19 @@ class Page(Protocol):
     def request(self) -> Request: ...
     @property
     def response(self) -> Response | None: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the item came from: `scraper.pipelines.provenance` has the names."""
+
     def stage(self, sink: Sink, record: Any, size: int) -> None:
         """Keep *record* for *sink* until the page is committed. *size*: bytes, for the bounds."""
+
+    def claim(self, stage: str, key: int) -> None:
+        """Let the item go on only if no item committed before it claimed *key* (64 bits).
+
+        Decided when the page is settled, in commit order: then a double counts as dropped, and
+        what was staged for it after this call is forgotten. *stage* names the set of keys.
+        """
 
 
 class Pipeline(Protocol):
@@ -159,16 +180,13 @@ class Pipeline(Protocol):
 class Sink(Protocol):
     """A pipeline that delivers. `process` stages a record with its page; nothing is written then.
 
-    At commit the scheduler calls `write` with a group's records, in commit order, and stores what
-    it returns in the pages' own transaction. `recovery`:
+    Records are delivered by groups, in commit order, whatever is killed and whenever. How, says
+    `recovery`: ``"rewind"`` (see `RewindSink`) or ``"redo"`` (see `RedoSink`). A sink may also have
 
-    - ``"rewind"`` (append files): `write` returns the position after the group; on resume
-      `rewind(position)` cuts whatever lies beyond.
-    - ``"redo"`` (tables, remote targets): the records themselves go into the transaction and
-      `apply(group, records)` is idempotent by group number.
-
-    A sink may also have `async committed(records)`: called after the group's commit, before the
-    records are let go.
+    - `async committed(records)`: called after the group's commit, before the records are let go;
+    - `async recall(position)`: called instead of `rewind` when the crawl was being published:
+      what was committed, for `publish` to know; nothing is to be changed;
+    - `async reopen(position, aside) -> position`: see `Reopens`.
     """
 
     recovery: Literal["rewind", "redo"]
@@ -177,17 +195,16 @@ class Sink(Protocol):
     def key(self) -> str:
         """Identifies the sink within its job, the same in every process."""
 
-    async def open(self, crawl: CrawlInfo) -> None: ...
+    async def open(self, crawl: CrawlInfo) -> None:
+        """See `Pipeline.open`. Finds out whether the output can be written; changes nothing."""
+
     async def process(self, item: Any, page: Page) -> Any: ...
     async def aclose(self) -> None: ...
     async def rewind(self, position: Any) -> None:
-        """Make the output be what it was at *position* (None: empty). Called once, before `write`.
+        """Make the output be what it was at *position* (None: empty). Called once, before records.
 
         Raises `DamagedState` when less is there than was committed.
         """
-
-    async def write(self, records: Sequence[Any]) -> Any:
-        """Append whole records durably; return the new position, a JSON value."""
 
     async def publish(self) -> None:
         """The crawl is complete: put the output under its name. Idempotent, needs no `rewind`."""
@@ -197,6 +214,49 @@ class Sink(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """For the summary: `path` (where the output is once published), `records` …"""
+
+
+@runtime_checkable
+class RewindSink(Sink, Protocol):
+    """A sink whose output can be cut back to a position: files that only grow.
+
+    The scheduler calls `write` before a group's commit, and stores what it returns in the pages'
+    own transaction. On resume `rewind(position)` cuts whatever lies beyond.
+    """
+
+    async def write(self, records: Sequence[Any]) -> Any:
+        """Append whole records durably; return the new position, a JSON value."""
+
+
+@runtime_checkable
+class RedoSink(Sink, Protocol):
+    """A sink that applies a group by itself, at once and once: tables, remote targets.
+
+    Its records must be bytes: they go into the pages' own transaction, and `apply` is called
+    after it. On resume, what may not have been applied is applied again, after `rewind`, whose
+    position is `{"records": how many were committed}`.
+    """
+
+    async def apply(self, group: int, records: Sequence[bytes]) -> None:
+        """Deliver a group, all of it or nothing. Groups come in order; one that was delivered
+        before, as the target itself remembers, is passed over.
+
+        Raises `OutOfResource` for what may pass (a server that is away): the crawl ends resumably.
+        """
+
+
+@runtime_checkable
+class Reopens(Protocol):
+    """A sink that can go on after it was published, for `--retry`."""
+
+    async def reopen(self, position: Any, aside: Mapping[str, str]) -> Any:
+        """Make the published output the working one again, as it was committed at *position*.
+
+        The published one stays where it is until the next `publish`. *aside*: where files went
+        that were set aside, by the path that they were to have. Idempotent; called after `open`
+        and before `rewind`. Returns the position, which may be another. Raises `UsageError` when
+        the output is not what was published.
+        """
 
 
 class Observer(Protocol):

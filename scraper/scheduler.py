@@ -12,22 +12,25 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scraper import urls
 from scraper.admission import Admission
+from scraper.chained import Chained
+from scraper.claims import Claims
 from scraper.config import Config
 from scraper.errors import reason as reason_of
 from scraper.events import WAKE, Event, Group, Outcome, Seeds, Stop, Wake, Wrote
 from scraper.gate import Gate
 from scraper.host import Host, Start
 from scraper.observers import Observers
-from scraper.pipelines.page import StagedPage, group_records
+from scraper.outputs import Outputs
+from scraper.pipelines.page import StagedPage
 from scraper.protocols import Clock, Downloader, Frontier, Timer
 from scraper.report import Snapshot, failures
 from scraper.tally import Tally
-from scraper.work import Again, Batch, Dead, Done, Found, Lease, Settled, Want
+from scraper.work import Again, Batch, Dead, Done, Found, Lease, Recovery, Settled, Want
 
 __all__ = ["Scheduler"]
 
@@ -63,13 +66,15 @@ class Scheduler:
         observers: Observers,
         probe: Callable[[str], None] | None = None,
         jitter: Callable[[], float],
-        totals: Mapping[str, int] | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
+        recovery = recovery or Recovery()
         self.limits = config.crawl
         self.due: asyncio.Queue[Start] = asyncio.Queue()  # bounded by `_has_room`
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.hungry = asyncio.Event()
-        self.tally = Tally(clock, totals or {})
+        self.tally = Tally(clock, recovery.counts)
+        self.chained = Chained()
         self.pending = 0
         self.inflight = 0
         self.ready = False  # `setup` is through: pages may go
@@ -91,7 +96,8 @@ class Scheduler:
         self._spawn = spawn
         self._start_worker = start_worker
         self._observers = observers
-        self._probe = probe
+        self._claims = Claims(recovery.claims)
+        self._outputs = Outputs(frontier, recovery, probe)
         self._group = Group()
         self._writing: Group | None = None
         self._sending: dict[int, tuple[Host, Lease]] = {}  # waiting to be marked as sent
@@ -199,7 +205,7 @@ class Scheduler:
             return False
         if self._solo is not None and self.inflight:
             return False
-        working = self.inflight - self.gate.parked_pages
+        working = self.inflight - self.gate.parked_pages - self.chained.spare(limits.concurrency)
         if working >= limits.concurrency:
             return False
         if working + self._uncommitted >= limits.concurrency + limits.group_pages:
@@ -271,11 +277,13 @@ class Scheduler:
         self._barren = False
 
     def _keep(self, page: StagedPage, counts: Counter[str]) -> None:
+        self._claims.decide(page)
         if self.limits.max_items:
             before = len(page.items)
             page.cut(max(self.limits.max_items - self.tally["items"], 0))
             if len(page.items) < before:  # its rest is gone for good: the crawl ends here, whatever
                 self._group.batch.state["limit"] = b"crawl.max_items"
+        self._claims.store(page, self._group.batch)
         page.count(counts)
         self._group.pages.append(page)
         self._group.staged += page.staged
@@ -377,31 +385,13 @@ class Scheduler:
         for lease in self.gate.withdraw(self._marked.keys()):
             batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=0)))
         batch.returned += self.gate.give_back(everything=True)
+        batch.applied = self._outputs.applied
         self._complete(batch)
         return batch
 
     async def _write(self, group: Group) -> None:
-        """Outputs first, then the ledger that says how far they are valid."""
-        batch = group.batch
-        staged = group_records(group.pages)
-        for sink, records in staged.items():
-            batch.positions[sink.key] = await sink.write(records)
-        self._reach("write")
-        self._reach("commit-before")
-        committed = await self._frontier.commit(batch)
-        self._reach("commit-after")
-        if committed.leases:
-            self._reach("lease")
-        for sink, records in staged.items():
-            if (hook := getattr(sink, "committed", None)) is not None:
-                await hook(records)
-        for page in group.pages:
-            page.release()
+        committed = await self._outputs.commit(group.batch, group.pages)
         self.events.put_nowait(Wrote(group, committed))
-
-    def _reach(self, point: str) -> None:
-        if self._probe is not None:
-            self._probe(point)
 
     def _wrote(self, wrote: Wrote) -> None:
         batch, committed = wrote.group.batch, wrote.committed

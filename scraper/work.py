@@ -7,6 +7,7 @@ settles together is a `Batch`, and a frontier makes a batch durable in one trans
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ __all__ = [
     "HostReturn",
     "Lease",
     "Recovery",
+    "Redo",
     "Settled",
     "Verdict",
     "Want",
@@ -132,14 +134,28 @@ class Want:
     alone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """A group's records for one sink that applies them itself, kept until it has.
+
+    `group`: numbers rise within a job, from 1. `sink`: its key. `records`: as it staged them.
+    """
+
+    group: int
+    sink: str
+    records: Sequence[bytes]
+
+
 @dataclass(slots=True)
 class Batch:
     """Everything one transaction makes durable. All parts are optional.
 
     `seeds`: requests from `start()`. `sending`: ids of leases that may not repeat and are about
-    to be sent. `positions`: per sink key, how far its file is valid. `counts`: increments to the
-    crawl's counters. `state`: named blobs that changed (cookies, scope, phase …); latest wins.
-    `want`: hand out more work in the same transaction.
+    to be sent. `positions`: per sink key, how far its output is valid. `redo`: records that are
+    applied after the commit; `applied`: those of groups up to this one were, and are let go.
+    `claims`: per deduplicating stage, the keys (unsigned 64 bits) of what is delivered. `counts`:
+    increments to the crawl's counters. `state`: named blobs that changed (cookies, scope,
+    phase …); latest wins. `want`: hand out more work in the same transaction.
     """
 
     settled: list[Settled] = field(default_factory=list)
@@ -147,6 +163,9 @@ class Batch:
     returned: list[HostReturn] = field(default_factory=list)
     sending: list[int] = field(default_factory=list)
     positions: dict[str, Any] = field(default_factory=dict)
+    redo: list[Redo] = field(default_factory=list)
+    applied: int = 0
+    claims: dict[str, array[int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     state: dict[str, bytes] = field(default_factory=dict)
     want: Want | None = None
@@ -184,7 +203,8 @@ class Committed:
 class Recovery:
     """What a frontier held when it was opened.
 
-    `fresh`: there was nothing. `positions`, `state`: as last committed. `counts`: totals.
+    `fresh`: there was nothing. `positions`, `state`: as last committed. `redo`: committed records
+    that may not be applied yet, in order. `claims`: every key claimed, by stage. `counts`: totals.
     `pending`: unfinished requests. `unclean`: the last process did not close it; then `suspects`
     is how many requests have crashed twice and will run alone, and `ended` lists
     (url, reason) of the requests that this very opening ended (`interrupted`, `crashed`).
@@ -193,6 +213,8 @@ class Recovery:
     fresh: bool = True
     positions: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, bytes] = field(default_factory=dict)
+    redo: Sequence[Redo] = ()
+    claims: Mapping[str, Sequence[array[int]]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     pending: int = 0
     unclean: bool = False

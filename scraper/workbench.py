@@ -110,7 +110,7 @@ class Workbench:
         pipelines = config.pipelines if stages else []
         self.config = config.model_copy(update={"crawl": crawl, "pipelines": pipelines})
         self._parts = build(spider, self.config, root=root, default_output=False)
-        kept = [stage for stage in self._parts.chain.stages if not hasattr(stage, "recovery")]
+        kept = [p for p in self._parts.chain.placed if not hasattr(p.stage, "recovery")]
         self._parts.chain = Chain(kept)
         # Never opened, so nothing is written: what they would write is read from the page.
         self._output, self._rejected = Jsonl(), RejectedItems()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ from scraper.work import (
     HostLease,
     HostReturn,
     Lease,
+    Redo,
     Settled,
     Want,
 )
@@ -82,6 +83,9 @@ class Changes:
     failed: list[Failed] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     positions: Mapping[str, Any] = field(default_factory=dict)
+    redo: Sequence[Redo] = ()
+    applied: int = 0
+    claims: Mapping[str, array[int]] = field(default_factory=dict)
     state: Mapping[str, bytes] = field(default_factory=dict)
     admitted: int = 0
     duplicates: int = 0
@@ -119,7 +123,12 @@ class Core:
         and what `Request.dump` raises; then nothing was done."""
         self._check(batch)
         changes = Changes(
-            counts=Counter(batch.counts), positions=batch.positions, state=batch.state
+            counts=Counter(batch.counts),
+            positions=batch.positions,
+            redo=batch.redo,
+            applied=batch.applied,
+            claims=batch.claims,
+            state=batch.state,
         )
         admitted = self._choose(batch, changes, now)
         for settled in batch.settled:

@@ -13,6 +13,7 @@ import asyncio
 import json
 import sqlite3
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +24,12 @@ from typing import Any, TypeVar
 from scraper.errors import JobError, ScraperError, UsageError
 from scraper.frontier import tables
 from scraper.frontier.core import Changes, Core, Failed, Row
-from scraper.frontier.fingerprints import pack
+from scraper.frontier.fingerprints import pack, unpack
 from scraper.frontier.hosts import SUSPECT, Host, key_of
 from scraper.frontier.inspect import Summary, inspect, read_failures
 from scraper.frontier.tables import Head, damaged, request_checksum, sealed, sealed_request
 from scraper.http import Request
-from scraper.work import Batch, Committed, HostLease, Recovery, Want
+from scraper.work import Batch, Committed, HostLease, Recovery, Redo, Want
 
 __all__ = ["SqliteFrontier"]
 
@@ -43,6 +44,9 @@ DELETE_REQUESTS = "DELETE FROM requests WHERE id IN (SELECT value FROM json_each
 INSERT_HOST = "INSERT OR REPLACE INTO hosts VALUES (?, ?, ?, ?, ?)"
 INSERT_SEEN = "INSERT INTO seen VALUES (?, ?, ?)"
 INSERT_FAILURE = "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_REDO = "INSERT INTO redo VALUES (?, ?, ?, ?, ?)"
+DELETE_REDO = "DELETE FROM redo WHERE number <= ?"
+INSERT_CLAIMS = "INSERT INTO claims VALUES (?, ?, ?, ?)"
 INSERT_KEPT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)"
 UPDATE_HEAD = "UPDATE ledger SET head = ?, crc = ? WHERE id = 1"
 BY_IDS = "WHERE id IN (SELECT value FROM json_each(?))"
@@ -68,6 +72,8 @@ class SqliteFrontier:
         self._core = Core(self)
         self._head = Head()
         self._crc = 0  # of the head as it stands in the file
+        self._redo: list[Redo] = []  # both only while opening
+        self._claims: dict[str, list[array[int]]] = {}
         self._kept: dict[tuple[str, str], tuple[int, Any]] = {}  # (kind, name) → row id, value
         self._connection: sqlite3.Connection | None = None
         self._executor: ThreadPoolExecutor | None = None
@@ -138,10 +144,14 @@ class SqliteFrontier:
                     self.path, f"a request of a host that is not there: {error}"
                 ) from error
             ended = self._recover(now)
+        redo, self._redo = self._redo, []
+        claims, self._claims = self._claims, {}
         return Recovery(
             fresh=fresh,
             positions={name: json.loads(value) for name, value in self._of("position")},
             state=dict(self._of("state")),
+            redo=redo,
+            claims=claims,
             counts=Counter(dict(self._of("count"))),
             pending=self.pending,
             unclean=unclean,
@@ -172,6 +182,7 @@ class SqliteFrontier:
             else:
                 core.hosts.queue(core.hosts[host_id], key_of(priority, request_id), now)
         core.seen.load(tables.fingerprints(_counted(connection, "seen", found)))
+        self._load_outputs(connection, found)
         self._load_kept(connection)
         found["kept"] = len(self._kept)
         for _ in _counted(connection, "failures", found):
@@ -188,6 +199,13 @@ class SqliteFrontier:
         core.last_id = head.last_id
         core.sending = set(head.sending)
         core.pending = found["requests"]
+
+    def _load_outputs(self, connection: sqlite3.Connection, found: Counter[str]) -> None:
+        """What the sinks and stages find again."""
+        for _, number, sink, records, _ in _counted(connection, "redo", found):
+            self._redo.append(Redo(number, sink, tables.unpacked(records)))
+        for _, stage, keys, _ in _counted(connection, "claims", found):
+            self._claims.setdefault(stage, []).append(unpack(keys))
 
     def _load_kept(self, connection: sqlite3.Connection) -> None:
         rows = tables.read(connection, "kept")
@@ -334,9 +352,22 @@ class SqliteFrontier:
         for failed in changes.failed:
             rows["failures"] += 1
             db.execute(INSERT_FAILURE, sealed((rows["failures"], *map(_storable, failed))))
+        self._write_outputs(changes)
         self._keep("count", {n: self._value("count", n) + k for n, k in changes.counts.items()})
         self._keep("position", {n: json.dumps(value) for n, value in changes.positions.items()})
         self._keep("state", changes.state)
+
+    def _write_outputs(self, changes: Changes) -> None:
+        db, rows = self._db, self._head.rows
+        if changes.applied:
+            rows["redo"] -= db.execute(DELETE_REDO, (changes.applied,)).rowcount
+        for place, redo in enumerate(changes.redo):
+            rows["redo"] += 1
+            row = ((redo.group << 10) + place, redo.group, redo.sink, tables.packed(redo.records))
+            db.execute(INSERT_REDO, sealed(row))
+        for stage, keys in changes.claims.items():
+            rows["claims"] += 1
+            db.execute(INSERT_CLAIMS, sealed((rows["claims"], stage, pack(keys))))
 
     def _value(self, kind: str, name: str) -> int:
         kept = self._kept.get((kind, name))

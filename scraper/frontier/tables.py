@@ -36,11 +36,13 @@ __all__ = [
     "explained",
     "explaining",
     "fingerprints",
+    "packed",
     "read",
     "read_head",
     "request_checksum",
     "sealed",
     "sealed_request",
+    "unpacked",
     "verify",
 ]
 
@@ -59,6 +61,10 @@ CREATE TABLE seen (id INTEGER PRIMARY KEY, fingerprints BLOB NOT NULL, crc INTEG
 CREATE TABLE failures (id INTEGER PRIMARY KEY, at REAL NOT NULL, reason TEXT NOT NULL, \
 url TEXT NOT NULL, detail TEXT NOT NULL, depth INTEGER NOT NULL, attempt INTEGER NOT NULL, \
 payload BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE redo (id INTEGER PRIMARY KEY, number INTEGER NOT NULL, sink TEXT NOT NULL, \
+records BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE claims (id INTEGER PRIMARY KEY, stage TEXT NOT NULL, keys BLOB NOT NULL, \
+crc INTEGER NOT NULL);
 CREATE TABLE kept (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, \
 value NOT NULL, crc INTEGER NOT NULL);
 """
@@ -68,11 +74,14 @@ COLUMNS = {
     "hosts": ("id", "name", "due", "state"),
     "seen": ("id", "fingerprints"),
     "failures": ("id", *Failed._fields),
+    "redo": ("id", "number", "sink", "records"),
+    "claims": ("id", "stage", "keys"),
     "kept": ("id", "kind", "name", "value"),
 }
 """The checked columns of each table, in order; `crc` follows them."""
 
 _NUMBERS = struct.Struct("<qqqdqqqq")
+_LENGTH = struct.Struct("<I")
 
 
 @dataclass(slots=True)
@@ -233,6 +242,22 @@ def verify(connection: sqlite3.Connection, head: Head) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != ("ok",):
         raise damaged(path, str(found[0]) if found else "it cannot be checked")
+
+
+def packed(records: Sequence[bytes]) -> bytes:
+    """Records as one value: each behind its length, 4 bytes little-endian."""
+    return b"".join(part for record in records for part in (_LENGTH.pack(len(record)), record))
+
+
+def unpacked(data: bytes) -> list[bytes]:
+    """What `packed` made."""
+    records, place = [], 0
+    while place < len(data):
+        (length,) = _LENGTH.unpack_from(data, place)
+        place += _LENGTH.size
+        records.append(data[place : place + length])
+        place += length
+    return records
 
 
 def fingerprints(rows: Iterable[tuple[Any, ...]]) -> Iterator[array[int]]:

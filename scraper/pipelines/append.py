@@ -1,23 +1,35 @@
-"""Sinks whose output is one append file: JSON Lines, and whatever else only grows."""
+"""Sinks whose output is files that only grow: JSON Lines, CSV, and whatever else is like them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from scraper.errors import DamagedState, ScraperError
-from scraper.pipelines.appendfile import AppendFile, Mode
-from scraper.pipelines.claim import Owner
-from scraper.pipelines.paths import resolve
+from pydantic import ByteSize
+
+from scraper.errors import ConfigError, DamagedState, ScraperError
+from scraper.items import encode
+from scraper.pipelines.appendfile import Mode
+from scraper.pipelines.fileset import FileSet, Shape
+from scraper.pipelines.paths import placeholders
+from scraper.pipelines.provenance import Provenance, chosen
 from scraper.protocols import CrawlInfo, Page
 
-__all__ = ["AppendSink", "Mode"]
+__all__ = ["AppendSink", "Mode", "json_object"]
 
 
 class AppendSink:
-    """A sink whose output is one append file. Derive, and stage encoded records in `process`.
+    """A sink whose output is files that grow. Derive, and stage encoded records in `process`.
 
-    A record is bytes, its terminator included. Positions are `{"size": bytes, "records": count}`.
+    A record is bytes, its terminator included. *path* may hold `{spider}`, `{started}`, `{item}`
+    (one file for each type of item) and `{part}`; when its last ending is `.gz` or `.zst`, it is
+    compressed. *provenance*: columns to add that say where each record came from.
+    *records_per_file*, *size_per_file*: files are numbered parts, of that many records or bytes
+    at most.
+
+    Positions are `{"size": bytes, "records": count}`, or, where there are several files,
+    `{"files": {item type: [part, bytes, records]}, "records": count}`; with `notes`, if there are
+    any.
     """
 
     recovery: Literal["rewind", "redo"] = "rewind"
@@ -25,74 +37,189 @@ class AppendSink:
     terminator = b"\n"
     keep_empty = True
 
-    def __init__(self, path: str, mode: Mode = "replace") -> None:
+    def __init__(
+        self,
+        path: str,
+        mode: Mode = "replace",
+        *,
+        provenance: Provenance = False,
+        records_per_file: int = 0,
+        size_per_file: ByteSize | None = None,
+    ) -> None:
         self.path = str(path)
         self.mode: Mode = mode
+        self.provenance = chosen(provenance)
         self.records: int | None = None
-        self._file: AppendFile | None = None
+        self._records_per_file = records_per_file
+        self._size_per_file = int(size_per_file or 0)
+        self._by_item = "item" in placeholders(self.path)
+        self._files: FileSet | None = None
+        if records_per_file < 0:
+            raise ConfigError(f"records_per_file = {records_per_file}: 0 or more; 0: no parts")
+        if mode == "append" and (records_per_file or size_per_file):
+            raise ConfigError(
+                'mode = "append": a file that goes on growing has no parts',
+                hint='Use mode = "replace", or a file for each run: path = "data/{started}.jsonl".',
+            )
 
-    @property
-    def file(self) -> AppendFile:
-        if self._file is None:
-            raise ScraperError(f"{self!r} is not open")
-        return self._file
-
-    @property
-    def key(self) -> str:
-        """The resolved path; until `open`, the template."""
-        return self.path if self._file is None else str(self._file.path)
-
-    async def open(self, crawl: CrawlInfo) -> None:
-        path = resolve(self.path, crawl)
-        file = AppendFile(
-            path, mode=self.mode, terminator=self.terminator, keep_empty=self.keep_empty
-        )
-        try:
-            await file.open(Owner.of(crawl), resumed=crawl.resumed)
-        except BaseException:
-            await file.aclose()
-            raise
-        self._file = file
+    # ── what a derived class says
 
     async def process(self, item: Any, page: Page) -> Any:
         raise NotImplementedError
 
-    async def rewind(self, position: Any) -> None:
-        if position is None:
-            size, self.records = None, 0
-        else:
-            try:
-                size, self.records = int(position["size"]), int(position["records"])
-            except (TypeError, KeyError, ValueError):
-                raise DamagedState(f"{self.key}: {position!r} is not a position of it") from None
-        await self.file.rewind(size)
+    def frame(self, stream: str, records: Sequence[bytes], first: bool) -> Sequence[bytes]:
+        """The bytes of a group's *records*. *first*: nothing stands in the file yet.
 
-    async def write(self, records: Sequence[bytes]) -> dict[str, int]:
-        size = await self.file.write(records)
+        *stream*: the type of item that the file is for, "" where it is for all.
+        """
+        return records
+
+    closing: Any = None
+    """`closing(stream, empty) -> bytes`: what ends a file when it is published, if anything does.
+    """
+
+    def notes(self) -> Any:
+        """What this sink must know again after a crash, as JSON; stored with each position."""
+        return None
+
+    def take_notes(self, notes: Any) -> None:
+        """What `notes` gave."""
+
+    # ── for `process`
+
+    def keep(self, item: Any, page: Page, record: bytes) -> None:
+        """Stage *record*, made of *item*, for the file that it belongs to."""
+        if self._by_item:
+            record = type(item).__name__.encode() + b"\0" + record
+        page.stage(self, record, len(record))
+
+    # ── the contract
+
+    @property
+    def files(self) -> FileSet:
+        if self._files is None:
+            raise ScraperError(f"{self!r} is not open")
+        return self._files
+
+    @property
+    def key(self) -> str:
+        """The resolved path; until `open`, the template."""
+        return self.path if self._files is None else str(self._files.base)
+
+    async def open(self, crawl: CrawlInfo) -> None:
+        shape = Shape(
+            mode=self.mode,
+            terminator=self.terminator,
+            keep_empty=self.keep_empty,
+            frame=self.frame,
+            closing=self.closing,
+            records=self._records_per_file,
+            size=self._size_per_file,
+        )
+        files = FileSet(self.path, crawl, shape)
+        try:
+            await files.open()
+        except BaseException:
+            await files.aclose()
+            raise
+        self._files = files
+
+    async def rewind(self, position: Any) -> None:
+        files = self._read(position)
+        await self.files.rewind(files)
+
+    async def recall(self, position: Any) -> None:
+        """What was committed, to a process that only publishes."""
+        self.files.recall(self._read(position))
+
+    def _read(self, position: Any) -> Any:
+        if position is None:
+            self.records = 0
+            return None
+        try:
+            self.records = int(position["records"])
+            single = self.files.single
+            files = {"": [1, position["size"], self.records]} if single else position["files"]
+        except (TypeError, KeyError, ValueError):
+            raise DamagedState(f"{self.key}: {position!r} is not a position of it") from None
+        if position.get("notes") is not None:
+            self.take_notes(position["notes"])
+        return files
+
+    async def write(self, records: Sequence[bytes]) -> dict[str, Any]:
+        if self._by_item:
+            for name, group in _by_stream(records).items():
+                await self.files.write(name, group)
+        else:
+            await self.files.write("", records)
         self.records = (self.records or 0) + len(records)
-        return {"size": size, "records": self.records}
+        return self._position()
+
+    def _position(self) -> dict[str, Any]:
+        files = self.files
+        where: dict[str, Any] = (
+            {"size": files.streams[""].size} if files.single else {"files": files.position}
+        )
+        where["records"] = self.records
+        if (notes := self.notes()) is not None:
+            where["notes"] = notes
+        return where
 
     async def publish(self) -> None:
-        await self.file.publish()
+        await self.files.publish()
+
+    async def reopen(self, position: Any, aside: Mapping[str, str]) -> Any:
+        """Go on with what was published; see `Reopens`."""
+        await self.files.reopen(self._read(position), aside)
+        return self._position() if position is not None else None
 
     async def set_aside(self) -> None:
-        await self.file.set_aside()
+        await self.files.set_aside()
 
     async def aclose(self) -> None:
-        if self._file is not None:
-            await self._file.aclose()
+        if self._files is not None:
+            await self._files.aclose()
 
     def describe(self) -> dict[str, Any]:
-        """`kind`, `path`, `mode`, `records` (None: not known here).
+        """`kind`, `path`, `mode`, `records` (None: not known here), `files` where they are many.
 
-        `aside`: where it was set aside, once it was. `displaced`: where the output of another,
-        unfinished crawl went that lay in its place.
+        `aside`: where it was set aside, once it was; `asides`: each file's. `displaced`: where the
+        output of another, unfinished crawl went that lay in its place.
         """
-        told = {"kind": self.kind, "path": self.key, "mode": self.mode, "records": self.records}
-        for name in ("aside", "displaced"):
-            if (where := getattr(self._file, name, None)) is not None:
-                told[name] = str(where)
+        told: dict[str, Any] = {
+            "kind": self.kind,
+            "path": self.key,
+            "mode": self.mode,
+            "records": self.records,
+        }
+        files = self._files
+        if files is None:
+            return told
+        if not files.single:
+            told["files"] = sum(stream.part for stream in files.streams.values())
+        if files.aside:
+            told["aside"] = next(iter(files.aside.values()))
+            told["asides"] = dict(files.aside)
+        if files.displaced:
+            told["displaced"] = str(files.displaced[0])
         return told
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key}>"
+
+
+def _by_stream(records: Sequence[bytes]) -> dict[str, list[bytes]]:
+    streams: dict[str, list[bytes]] = {}
+    for record in records:
+        name, _, rest = record.partition(b"\0")
+        streams.setdefault(name.decode(), []).append(rest)
+    return streams
+
+
+def json_object(item: Any, page: Page, columns: Sequence[str]) -> bytes:
+    """*item* as JSON, with the page's provenance under *columns* at its end."""
+    line = encode(item)
+    if not columns:
+        return line
+    added = encode({name: page.provenance[name] for name in columns})
+    return line[:-1] + (b"," if len(line) > 2 else b"") + added[1:]

@@ -10,9 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
@@ -20,24 +18,28 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 import aiofiles
 from aiofiles.os import wrap
 
-from scraper.errors import DamagedState, JobError, ScraperError
+from scraper.errors import DamagedState, JobError, ScraperError, UsageError
 from scraper.pipelines.claim import Claim, Owner
+from scraper.pipelines.filesystem import (
+    BLOCK,
+    blocks,
+    check_directory,
+    flushed_size,
+    is_plain,
+    no_follow,
+    reserve,
+    sync_directory,
+)
 from scraper.pipelines.paths import output_error
 
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncFileIO
 
-__all__ = ["AppendFile", "Mode", "blocks"]
+__all__ = ["AppendFile", "Mode"]
 
 Mode = Literal["replace", "append"]
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_BLOCK = 4 << 20  # a group is one write; more than this only when pages spilled
-if sys.platform == "darwin":
-    _flush = os.fsync
-else:
-    _flush = os.fdatasync
 
 
 class AppendFile:
@@ -49,10 +51,14 @@ class AppendFile:
     file that holds nothing; otherwise nothing is published, and the FILE of an earlier crawl,
     which this one did not confirm, is removed.
 
+    *encode*: what makes a block of records, compressed, stand for itself wherever it is put.
+    *closing*: the bytes that end a file of a given size when it is published. *thread*: where the
+    blocking work is done, when several files share one.
+
     `size`: the position, in bytes. `aside`: where `set_aside` put this crawl's records.
     `displaced`: where `rewind` put what another, unfinished crawl had left in its place.
-    All blocking work runs in one thread of its own, in order, so that a cancelled call can never
-    overlap the next one.
+    All blocking work runs in one thread, in order, so that a cancelled call can never overlap the
+    next one.
     """
 
     def __init__(
@@ -62,6 +68,9 @@ class AppendFile:
         mode: Mode = "replace",
         terminator: bytes = b"\n",
         keep_empty: bool = True,
+        encode: Callable[[bytes], bytes] | None = None,
+        closing: Callable[[int], bytes] | None = None,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
         self.path = path
         self.mode = mode
@@ -69,14 +78,18 @@ class AppendFile:
         self.size = 0
         self.aside: Path | None = None
         self.displaced: Path | None = None
-        self._terminator = terminator
+        self._terminator = terminator if encode is None else b""
+        self._encode = encode
+        self._closing = closing
         self._keep_empty = keep_empty
         self._claim = Claim(path.with_name(path.name + ".lock"))
         self._file: AsyncFileIO | None = None
         self._fd = -1
         self._begun = False
+        self._recalled = False
         self._torn = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="output")
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="output")
+        self._own_thread = thread is None
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -96,17 +109,13 @@ class AppendFile:
         await self._in_thread(self._check, owner, resumed)
 
     def _check(self, owner: Owner, resumed: bool) -> None:
-        directory = self.path.parent
-        directory.mkdir(parents=True, exist_ok=True)
+        check_directory(self.path.parent)
         for path in {self.path, self.working}:
-            if not _is_plain(path) and (path == self.working or not path.is_symlink()):
+            if not is_plain(path) and (path == self.working or not path.is_symlink()):
                 raise OSError(
                     errno.ELOOP if path.is_symlink() else errno.EINVAL,
                     "it is not a regular file (-o - writes to stdout)",
                 )
-        if not os.access(directory, os.W_OK | os.X_OK):
-            read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
-            raise OSError(errno.EROFS if read_only else errno.EACCES, "")
         self._claim.take(owner, resumed=resumed)
         holder = self._claim.holder
         elsewhere = holder is not None and holder.resumable and holder.job != owner.job
@@ -127,7 +136,7 @@ class AppendFile:
         await self._in_thread(self._make_way, size)
         try:
             self._file = await aiofiles.open(
-                self.working, "a+b", buffering=0, opener=_no_follow, executor=self._thread
+                self.working, "a+b", buffering=0, opener=no_follow, executor=self._thread
             )
         except OSError as error:
             raise output_error(error, self.working) from error
@@ -183,7 +192,7 @@ class AppendFile:
         if not ends_well:
             os.write(self._fd, self._terminator)
             target += len(self._terminator)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         return target
 
     def _ends_well(self, end: int) -> bool:
@@ -211,6 +220,8 @@ class AppendFile:
         end = self.size
         try:
             for block in blocks(chunks):
+                if self._encode is not None:
+                    block = await self._in_thread(self._encode, block)
                 rest = memoryview(block)
                 while rest:
                     rest = rest[await self._file.write(rest) :]
@@ -218,7 +229,7 @@ class AppendFile:
         except OSError as error:
             raise output_error(error, self.working) from error
         if end != self.size:
-            found = await self._in_thread(_flushed_size, self._fd)
+            found = await self._in_thread(flushed_size, self._fd)
             if found != end:
                 raise DamagedState(
                     f"{self.working} holds {found:,} bytes instead of {end:,}: something else"
@@ -229,6 +240,10 @@ class AppendFile:
         return end
 
     # ── ending
+
+    def recall(self, size: int) -> None:
+        """What was committed is *size* bytes: for `publish` in a process that wrote nothing."""
+        self.size, self._recalled = size, True
 
     async def publish(self) -> None:
         """Put the file under its name. Idempotent; needs no `rewind`.
@@ -242,6 +257,7 @@ class AppendFile:
 
     def _publish(self) -> None:
         if not self._claim.foreign and self.working.exists():
+            self._finish()
             found = self.working.stat().st_size
             if self._begun and found != self.size:
                 raise self._less(found, self.size, "something else changed it")
@@ -257,7 +273,70 @@ class AppendFile:
             )
         if not self._claim.foreign:
             self._claim.forget()
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
+
+    def _finish(self) -> None:
+        """Write the closing bytes, whatever an earlier attempt has written of them."""
+        if self._closing is None or not (self._begun or self._recalled):
+            return
+        tail = self._closing(self.size)
+        fd = no_follow(str(self.working), os.O_RDWR)
+        try:
+            written = os.pread(fd, len(tail) + 1, self.size)
+            if not tail.startswith(written):
+                found = os.fstat(fd).st_size
+                raise self._less(found, self.size, "something else wrote to it")
+            for place in range(len(written), len(tail), BLOCK):
+                os.pwrite(fd, tail[place : place + BLOCK], self.size + place)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self.size += len(tail)
+        self._closing = None
+
+    async def seal(self) -> None:
+        """No record will follow: end the file as it will be published."""
+        await self._in_thread(self._finish)
+
+    async def reopen(self, size: int | None, source: Path | None = None) -> int:
+        """Go on with what was published: *size* bytes of FILE (None: all), or of *source*.
+
+        FILE stays where it is until `publish` replaces it. In append mode FILE goes on growing.
+        Returns the new position. Idempotent. Raises `UsageError` when less is there.
+        """
+        return await self._in_thread(self._reopen, size, source)
+
+    def _reopen(self, size: int | None, source: Path | None) -> int:
+        source = source or self.path
+        found = source.stat().st_size if is_plain(source) and source.exists() else -1
+        size = max(found, 0) if size is None else size
+        if self.mode == "append":
+            found = max(found, 0)
+            if not (self._claim.ours and self._claim.base is not None):
+                self._claim.record(found)
+            return found
+        if self._claim.ours and self.working.exists():
+            return size
+        if found < size:
+            there = f"holds {found:,} bytes" if found >= 0 else "is gone"
+            raise UsageError(
+                f"{source} {there}, and {size:,} were delivered: this crawl cannot add to it",
+                hint="Put the output back where it was published, or crawl anew.",
+            )
+        copy = self.working.with_name(self.working.name + ".copy")
+        copy.unlink(missing_ok=True)
+        with source.open("rb") as old, copy.open("xb") as new:
+            left = size
+            while left:
+                block = old.read(min(BLOCK, left))
+                new.write(block)
+                left -= len(block)
+            new.flush()
+            os.fsync(new.fileno())
+        self._claim.record(None)
+        copy.replace(self.working)
+        sync_directory(self.path.parent)
+        return size
 
     async def set_aside(self) -> None:
         """Move what this crawl wrote out of the way: never deleted, nothing overwritten.
@@ -271,19 +350,21 @@ class AppendFile:
     def _set_aside(self) -> None:
         suffix = "failed" if self._begun else self._claim.owner.aside
         if self.working.exists() and not self._claim.foreign:
+            if self._begun and not self._torn:
+                self._finish()
             if self.mode == "replace":
                 self.aside = self._move_aside(suffix)
             elif self._claim.base is not None:
                 self.aside = self._cut_aside(self._claim.base, suffix)
         if not self._claim.foreign:
             self._claim.forget()
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
 
     def _move_aside(self, suffix: str) -> Path | None:
         if self.working.stat().st_size == 0:
             self.working.unlink()
             return None
-        aside = _reserve(self.path if suffix == "failed" else self.working, suffix)
+        aside = reserve(self.path if suffix == "failed" else self.working, suffix)
         self.working.replace(aside)
         return aside
 
@@ -291,13 +372,13 @@ class AppendFile:
         with self.working.open("r+b") as source:
             if source.seek(0, os.SEEK_END) <= base:
                 return None
-            aside = _reserve(self.path, suffix)
+            aside = reserve(self.path, suffix)
             source.seek(base)
             with aside.open("wb") as target:
-                shutil.copyfileobj(source, target, _BLOCK)
+                shutil.copyfileobj(source, target, BLOCK)
                 target.flush()
                 os.fsync(target.fileno())
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
             source.truncate(base)
             os.fsync(source.fileno())
         return aside
@@ -313,64 +394,5 @@ class AppendFile:
             await self._close()
             await self._in_thread(self._claim.release)
         finally:
-            self._thread.shutdown(wait=False)
-
-
-def blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks joined, so that a group is one write; in blocks when it is very large."""
-    held: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= _BLOCK:
-            yield b"".join(held)
-            held, size = [], 0
-    if size:
-        yield b"".join(held)
-
-
-def _flushed_size(fd: int) -> int:
-    _flush(fd)
-    return os.fstat(fd).st_size
-
-
-def _no_follow(path: str, flags: int) -> int:
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "it is not a regular file", path)
-    return fd
-
-
-def _is_plain(path: Path) -> bool:
-    """A regular file, or nothing yet."""
-    try:
-        return stat.S_ISREG(path.stat(follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return True
-
-
-def _reserve(path: Path, suffix: str) -> Path:
-    """Create `FILE.suffix`, or `FILE.suffix-2` and so on: a name that was free."""
-    number = 1
-    while True:
-        name = path.with_name(f"{path.name}.{suffix}" + (f"-{number}" if number > 1 else ""))
-        try:
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-        except FileExistsError:
-            number += 1
-        else:
-            return name
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make renames and new names survive a power loss (fsync(2), NOTES)."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system without directory sync
-            raise
-    finally:
-        os.close(fd)
+            if self._own_thread:
+                self._thread.shutdown(wait=False)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, is_dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -37,6 +37,7 @@ __all__ = [
     "Failed",
     "ItemResult",
     "Limits",
+    "Placed",
     "Rejected",
     "StagedPage",
     "group_records",
@@ -50,7 +51,8 @@ _NOT_THE_ITEMS = (Throttled, Retry, ConfigError, DamagedState, OutOfResource)
 _MAX_REASONS = 100
 """Reasons given to `Drop` that are counted by name; they are user data, and counters are stored."""
 
-_SINK_METHODS = ("key", "open", "rewind", "write", "publish", "set_aside", "aclose", "describe")
+_SINK_METHODS = ("key", "open", "rewind", "publish", "set_aside", "aclose", "describe")
+_DELIVERS = {"rewind": "write", "redo": "apply"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +103,34 @@ class Rejected:
 ItemResult = Delivered | Dropped | Failed | Rejected
 
 
+class Placed(NamedTuple):
+    """A stage, and the names of the item types that pass through it (None: all)."""
+
+    stage: Any
+    items: frozenset[str] | None = None
+
+
 class Chain:
     """The stages in order, and the sink of what they reject.
 
     Raises `UsageError` for what cannot be a stage. `sinks`: every stage that delivers, and
-    *rejected*; the scheduler writes, publishes and sets aside through it.
+    *rejected*; the scheduler writes, publishes and sets aside through it. `seen`: the names of
+    the item types that passed.
     """
 
-    def __init__(self, stages: Sequence[Any], *, rejected: RejectedItems | None = None) -> None:
-        self.stages = tuple(stages)
+    def __init__(
+        self, stages: Sequence[Placed | Any], *, rejected: RejectedItems | None = None
+    ) -> None:
+        self.placed = tuple(s if isinstance(s, Placed) else Placed(s) for s in stages)
+        self.stages = tuple(placed.stage for placed in self.placed)
+        self.seen: set[str] = set()
         self.rejected = rejected
         self.sinks: tuple[Sink, ...] = tuple(stage for stage in self.stages if _is_sink(stage))
         if rejected is not None:
             self.sinks += (rejected,)
-        self._steps: tuple[tuple[str, Process], ...] = tuple(
-            (name, _process_of(stage, name))
-            for name, stage in zip(_names(self.stages), self.stages, strict=True)
+        self._steps: tuple[tuple[str, Process, frozenset[str] | None], ...] = tuple(
+            (name, _process_of(stage, name), items)
+            for name, (stage, items) in zip(_names(self.stages), self.placed, strict=True)
         )
         self._reasons: set[str] = set()
         self._opened = AsyncExitStack()
@@ -142,6 +156,12 @@ class Chain:
         """Close what was opened, last first: all of it, even if one fails. Idempotent."""
         await self._opened.aclose()
 
+    @property
+    def missed(self) -> list[str]:
+        """Of the stages that some item types alone pass through: types that never came."""
+        asked = {name for _, items in self.placed for name in items or ()}
+        return sorted(asked - self.seen) if self.seen else []
+
     # ── items
 
     async def run(self, item: Any, page: StagedPage) -> ItemResult:
@@ -165,8 +185,11 @@ class Chain:
 
     async def _pass(self, item: Any, page: StagedPage) -> ItemResult:
         name = ""
+        self.seen.add(type(item).__name__)
         try:
-            for name, process in self._steps:
+            for name, process, items in self._steps:
+                if items is not None and type(item).__name__ not in items:
+                    continue
                 passed = await process(item, page)
                 if passed is None:
                     raise TypeError(f"{name}.process returned None: return the item or raise Drop")
@@ -240,7 +263,7 @@ class Chain:
         return reason
 
     def __repr__(self) -> str:
-        return f"<Chain {' → '.join(name for name, _ in self._steps) or 'empty'}>"
+        return f"<Chain {' → '.join(name for name, *_ in self._steps) or 'empty'}>"
 
 
 async def _mind(stage: Any, method: str, *args: Any) -> None:
@@ -299,14 +322,10 @@ def _is_sink(stage: Any) -> bool:
     if recovery is None or isinstance(stage, type):
         return False
     name = type(stage).__name__
-    if recovery not in ("rewind", "redo"):
+    if recovery not in _DELIVERS:
         raise UsageError(f"pipeline {name}: recovery is {recovery!r}; it is 'rewind' or 'redo'")
-    if recovery == "redo":
-        raise UsageError(
-            f'pipeline {name}: recovery = "redo" has no support in this version',
-            hint='Sinks that can be cut back to a position say recovery = "rewind".',
-        )
-    if missing := [method for method in _SINK_METHODS if not hasattr(type(stage), method)]:
+    needed = (*_SINK_METHODS[:3], _DELIVERS[recovery], *_SINK_METHODS[3:])
+    if missing := [method for method in needed if not hasattr(type(stage), method)]:
         raise UsageError(
             f"pipeline {name}: a sink (it has `recovery`) also needs {', '.join(missing)}",
             hint="See scraper.protocols.Sink; scraper.testing.SinkContract tests one.",

@@ -20,7 +20,7 @@ from typing import Any
 from scraper.errors import JobError
 from scraper.protocols import CrawlInfo
 
-__all__ = ["Claim", "Owner"]
+__all__ = ["Claim", "Owner", "owner_of"]
 
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # some network mounts
 
@@ -136,6 +136,15 @@ class Claim:
             self.path.unlink(missing_ok=True)
         os.close(self._fd)
         self._fd = -1
+
+
+def owner_of(lock: Path) -> Owner | None:
+    """Whom the lock file names; None when it is not there or names nobody."""
+    try:
+        stored = _parse(lock.read_bytes())
+    except OSError:
+        return None
+    return stored[0] if stored is not None else None
 
 
 def _same_file(fd: int, path: Path) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from scraper.items import encode
-from scraper.pipelines.append import AppendSink, Mode
+from pydantic import ByteSize
+
+from scraper.pipelines.append import AppendSink, Mode, json_object
+from scraper.pipelines.provenance import Provenance
 from scraper.protocols import Page
 
 __all__ = ["Jsonl"]
@@ -14,16 +16,29 @@ __all__ = ["Jsonl"]
 class Jsonl(AppendSink):
     """Write each item as one line of JSON, exactly once.
 
-    *path*: relative to the project; `{spider}` and `{started}` are filled in. *mode* "replace":
-    the file appears, or is replaced, when the crawl is complete; "append": it grows as it goes.
+    *path*: relative to the project; `{spider}`, `{started}` and `{item}` are filled in. *mode*
+    "replace": the file appears, or is replaced, when the crawl is complete; "append": it grows as
+    it goes. The other options are those of `AppendSink`.
     """
 
     kind = "jsonl"
 
-    def __init__(self, path: str = "data/{spider}.jsonl", mode: Mode = "replace") -> None:
-        super().__init__(path, mode)
+    def __init__(
+        self,
+        path: str = "data/{spider}.jsonl",
+        mode: Mode = "replace",
+        provenance: Provenance = False,
+        records_per_file: int = 0,
+        size_per_file: ByteSize | None = None,
+    ) -> None:
+        super().__init__(
+            path,
+            mode,
+            provenance=provenance,
+            records_per_file=records_per_file,
+            size_per_file=size_per_file,
+        )
 
     async def process(self, item: Any, page: Page) -> Any:
-        line = encode(item) + b"\n"
-        page.stage(self, line, len(line))
+        self.keep(item, page, json_object(item, page, self.provenance) + b"\n")
         return item

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, Any, NamedTuple, overload
 
 from scraper import urls
 from scraper.errors import ExtractionError, OutOfResource
 from scraper.http import Request, Response
+from scraper.pipelines.provenance import provenance
 from scraper.protocols import Sink
 
 __all__ = ["Limits", "StagedItem", "StagedPage", "group_records"]
@@ -44,16 +46,29 @@ class Spilled:
     size: int
 
 
+class Claim(NamedTuple):
+    """An item's wish to be the only one with `key` that passes `stage`."""
+
+    stage: str
+    key: int
+    after: int
+
+
+DOUBLE = ("dropped", "dropped:duplicate")
+
+
 @dataclass(slots=True, eq=False)
 class StagedItem:
     """One item's end: was it `delivered`, which counters it adds to, what was staged for whom.
 
-    Not the item itself, nor its error: they would outlive the callback by a whole group.
+    `claims`: what it claimed, and how many records it had staged by then. Not the item itself,
+    nor its error: they would outlive the callback by a whole group.
     """
 
     delivered: bool = False
     counted: tuple[str, ...] = ()
     records: list[tuple[Sink, Any, int]] = field(default_factory=list)
+    claims: tuple[Claim, ...] = ()
 
 
 class StagedPage:
@@ -70,6 +85,8 @@ class StagedPage:
         "_end",
         "_file",
         "_held",
+        "_provenance",
+        "fetched_at",
         "items",
         "limits",
         "request",
@@ -77,6 +94,7 @@ class StagedPage:
         "spider",
         "staged",
         "url",
+        "version",
     )
 
     def __init__(
@@ -85,18 +103,23 @@ class StagedPage:
         response: Response | None = None,
         *,
         spider: str = "",
+        version: str = "",
+        fetched_at: float | None = None,
         limits: Limits = DEFAULT,
     ) -> None:
         self.request = request
         self.response = response
         self.url = response.url if response is not None else request.url
         self.spider = spider
+        self.version = version
+        self.fetched_at = time.time() if fetched_at is None else fetched_at
         self.limits = limits
         self.items: list[StagedItem] = []
         self.staged = 0
         self._current = StagedItem()
         self._held = 0  # bytes of records in memory that could be spilled
         self._end = 0  # of the temporary file
+        self._provenance: Mapping[str, Any] | None = None
         self._file: IO[bytes] | None = None
 
     # ── while the items pass the chain
@@ -135,16 +158,36 @@ class StagedPage:
             if self._held > self.limits.spill:
                 self._spill()
 
+    def claim(self, stage: str, key: int) -> None:
+        """Let the current item pass only if nothing delivered has *key*: `decide` will tell."""
+        item = self._current
+        item.claims += (Claim(stage, key, len(item.records)),)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the page's items come from: the columns of `provenance.PROVENANCE`."""
+        if self._provenance is None:
+            self._provenance = provenance(
+                self.request,
+                self.response,
+                fetched_at=self.fetched_at,
+                spider=self.spider,
+                version=self.version,
+            )
+        return self._provenance
+
     def withdraw(self) -> None:
-        """Forget what the current item staged: it failed."""
+        """Forget what the current item staged and claimed: it failed."""
         self._forget(self._current)
 
-    def _forget(self, item: StagedItem) -> None:
-        for _, record, size in item.records:
+    def _forget(self, item: StagedItem, keep: int = 0) -> None:
+        for _, record, size in item.records[keep:]:
             self.staged -= size
             if type(record) is bytes:
                 self._held -= size
-        item.records.clear()
+        del item.records[keep:]
+        if not keep:
+            item.claims = ()
 
     def _spill(self) -> None:
         where = self.limits.directory
@@ -174,6 +217,26 @@ class StagedPage:
         return place
 
     # ── once it is settled
+
+    def decide(self, take: Callable[[str, int], bool]) -> None:
+        """Settle the items' claims, in order: `take(stage, key)` says whether the key was free.
+
+        What an item staged before a claim that fails stays; the rest is forgotten. `claims` is
+        then what was taken. A key is taken by what is delivered, or by what a sink keeps: not by
+        an item that a later stage dropped before it came anywhere.
+        """
+        for item in self.items:
+            held: list[Claim] = []
+            for claim in item.claims:
+                if not item.delivered and claim.after == len(item.records):
+                    break
+                if not take(claim.stage, claim.key):
+                    self._forget(item, claim.after)
+                    if item.delivered:
+                        item.delivered, item.counted = False, DOUBLE
+                    break
+                held.append(claim)
+            item.claims = tuple(held)
 
     def cut(self, keep: int) -> None:
         """Keep items up to the *keep*-th delivered one; forget what came after it.

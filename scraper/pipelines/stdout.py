@@ -14,7 +14,7 @@ from aiofiles.os import wrap
 
 from scraper.errors import ScraperError
 from scraper.items import encode
-from scraper.pipelines.appendfile import blocks
+from scraper.pipelines.filesystem import blocks
 from scraper.pipelines.paths import output_error
 from scraper.protocols import CrawlInfo, Page
 

@@ -18,9 +18,10 @@ __all__ = ["POINTS", "VARIABLE", "from_env"]
 
 VARIABLE = "SCRAPER_KILL_AT"
 
-POINTS = ("lease", "write", "commit-before", "commit-after", "publish")
+POINTS = ("lease", "write", "commit-before", "commit-after", "apply", "publish")
 """After leases were handed out; after the sinks wrote a group, before its transaction;
-on entering a commit; after a transaction was made durable; between the moves of publishing."""
+on entering a commit; after a transaction was made durable; after the sinks that apply a group by
+themselves did; between the moves of publishing."""
 
 
 def from_env(environ: Mapping[str, str]) -> Callable[[str], None] | None:

@@ -35,7 +35,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scraper.errors import DamagedState, JobError, OutOfResource, UsageError
-from scraper.protocols import CrawlInfo, Sink
+from scraper.protocols import CrawlInfo, RewindSink
 
 __all__ = ["SinkContract", "crawl_info"]
 
@@ -61,7 +61,7 @@ class SinkContract:
 
     # ── what a derived class says
 
-    def make(self) -> Sink:
+    def make(self) -> RewindSink:
         """A new sink, as each process builds it. Its path is relative: the tests set the root."""
         raise NotImplementedError
 
@@ -80,7 +80,7 @@ class SinkContract:
     # ── how processes live and die
 
     @contextlib.asynccontextmanager
-    async def process(self, crawl: CrawlInfo) -> AsyncIterator[Sink]:
+    async def process(self, crawl: CrawlInfo) -> AsyncIterator[RewindSink]:
         """One process's life with the sink: it ends by a crash unless the body says otherwise."""
         sink = await self._opened(crawl)
         try:
@@ -88,7 +88,7 @@ class SinkContract:
         finally:
             await sink.aclose()
 
-    async def _opened(self, crawl: CrawlInfo) -> Sink:
+    async def _opened(self, crawl: CrawlInfo) -> RewindSink:
         """A new process. A job that was opened before is resumed, as its ledger would say."""
         known = crawl.job_dir / "known" if crawl.job_dir is not None else None
         sink = self.make()
@@ -110,7 +110,7 @@ class SinkContract:
 
     def test_is_a_sink(self) -> None:
         sink = self.make()
-        assert isinstance(sink, Sink)
+        assert isinstance(sink, RewindSink)
         assert sink.recovery == "rewind"
 
     def test_key_names_it_in_every_process(self, tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ class SinkContract:
         await sink.aclose()
         return committed
 
-    async def _resumed(self, crawl: CrawlInfo, position: Any) -> Sink:
+    async def _resumed(self, crawl: CrawlInfo, position: Any) -> RewindSink:
         sink = await self._opened(crawl)
         await sink.rewind(position)
         return sink

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from scraper.errors import DamagedState, JobError, ScraperError, UsageError
-from scraper.pipelines.appendfile import AppendFile, Mode, blocks
+from scraper.pipelines.appendfile import AppendFile, Mode
 from scraper.pipelines.claim import Claim, Owner
+from scraper.pipelines.filesystem import blocks
 
 ME = Owner("books", "20260102T030405Z", "/")  # a directory that exists: resumable
 OTHER = Owner("books", "20260101T000000Z", "/usr")
