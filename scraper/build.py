@@ -19,6 +19,7 @@ from scraper.errors import UsageError
 from scraper.loading import load_object
 from scraper.observers import Observers
 from scraper.pipelines.chain import Chain, Placed
+from scraper.pipelines.dedupe import Dedupe
 from scraper.pipelines.jsonl import Jsonl
 from scraper.pipelines.page import Limits
 from scraper.pipelines.paths import rejected_path
@@ -30,7 +31,7 @@ from scraper.spider import Spider
 
 __all__ = ["BUILTINS", "OUTPUT_ENDINGS", "build", "build_stages"]
 
-BUILTINS = MappingProxyType({"jsonl": Jsonl})
+BUILTINS = MappingProxyType({"jsonl": Jsonl, "dedupe": Dedupe})
 """What `use = "…"` understands without a module."""
 
 OUTPUT_ENDINGS = MappingProxyType({".jsonl": Jsonl, ".ndjson": Jsonl})

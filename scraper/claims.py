@@ -8,13 +8,17 @@ that page's transaction.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from scraper.frontier.fingerprints import Fingerprints
 from scraper.pipelines.page import StagedPage
 from scraper.work import Batch
 
-__all__ = ["Claims"]
+__all__ = ["EARLIER", "Claims", "inherited"]
+
+EARLIER = "@earlier"
+"""Ends the name of a stage under which keys of earlier runs are stored, apart from this run's: a
+run that turns out not to be trusted has delivered nothing, but it still inherits."""
 
 
 class Claims:
@@ -22,9 +26,10 @@ class Claims:
 
     def __init__(self, stored: Mapping[str, Sequence[array[int]]]) -> None:
         self._taken: dict[str, Fingerprints] = {}
-        for stage, keys in stored.items():
+        names = {name.removesuffix(EARLIER) for name in stored}
+        for stage in names:
             self._taken[stage] = Fingerprints()
-            self._taken[stage].load(keys)
+            self._taken[stage].load([*stored.get(stage, ()), *stored.get(stage + EARLIER, ())])
 
     def decide(self, page: StagedPage) -> None:
         """Drop the page's items whose keys are taken, and take those of the others."""
@@ -44,3 +49,23 @@ class Claims:
                 if keys is None:
                     keys = batch.claims[claim.stage] = array("Q")
                 keys.append(claim.key)
+
+
+def inherited(
+    stages: Iterable[str], stored: Mapping[str, Sequence[array[int]]], *, delivered: bool
+) -> dict[str, array[int]]:
+    """What the keys *stored* by a job's last run are to its next, for the stages that ask.
+
+    *delivered*: that run was published. Otherwise it passes on only what it inherited itself.
+    """
+    found: dict[str, array[int]] = {}
+    for stage in stages:
+        keys = array("Q")
+        for part in (
+            *stored.get(stage + EARLIER, ()),
+            *(stored.get(stage, ()) if delivered else ()),
+        ):
+            keys.extend(part)
+        if keys:
+            found[stage + EARLIER] = keys
+    return found

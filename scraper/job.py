@@ -22,14 +22,16 @@ import re
 import shutil
 import sqlite3
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from scraper.claims import inherited
 from scraper.errors import JobError, ScraperError
-from scraper.frontier.inspect import Summary
+from scraper.frontier.inspect import Summary, read_claims
 from scraper.frontier.inspect import inspect as inspect_ledger
 from scraper.work import job_of
 
@@ -258,6 +260,14 @@ class Job:
     def summary(self) -> Summary | None:
         """What its ledger says; None when there is none. Raises `DamagedState`."""
         return inspect_ledger(self.ledger) if self.ledger.exists() else None
+
+    def claims(self, stages: Sequence[str]) -> dict[str, array[int]]:
+        """The keys that earlier runs leave to these stages of the next one."""
+        ledger = self.directory / "previous" / LEDGER
+        if not stages or not ledger.exists():
+            return {}
+        delivered = inspect_ledger(ledger).phase == "finished"
+        return inherited(stages, read_claims(ledger), delivered=delivered)
 
     def forget(self) -> None:
         """Remove the directory again when nothing ever ran in it. The job must be locked."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -43,7 +44,8 @@ class Identity:
     this one takes the place of; its partial outputs are set aside. `clear` moves an old ledger out
     of the way, once nothing else can stop this run from beginning. `wanted(sinks, started)`
     describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
-    otherwise. `job`: its name, None for a crawl that leaves no state.
+    otherwise. `claims(stages)`: the keys that earlier runs leave to stages that ask for them.
+    `job`: its name, None for a crawl that leaves no state.
     """
 
     started: str
@@ -55,6 +57,7 @@ class Identity:
     clear: Callable[[], object] | None = None
     wanted: Callable[[Sequence[str], str], dict[str, Any]] | None = None
     compare: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None
+    claims: Callable[[Sequence[str]], Mapping[str, array[int]]] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -141,7 +144,9 @@ class Crawl:
                 identity.notes += identity.compare(stored, wanted)
             else:
                 state = {"job": json.dumps(wanted).encode(), "phase": b"running"}
-                await parts.frontier.commit(Batch(state=state))
+                claims = identity.claims(parts.chain.lasting) if identity.claims else {}
+                await parts.frontier.commit(Batch(state=state, claims=dict(claims)))
+                recovery.claims = {stage: [keys] for stage, keys in claims.items()}
         for note in identity.notes:
             log.warning("%s", note)
         publishing = recovery.state.get("phase") == PUBLISHING

@@ -198,6 +198,7 @@ def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterat
         notes = _make_way(job, identity, parts.config.crawl.max_items, fresh=fresh)
         identity.wanted = partial(_identity, parts.spider)
         identity.compare = jobs.compare
+        identity.claims = job.claims
         crawl = Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)

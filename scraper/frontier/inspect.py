@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -12,8 +13,9 @@ from typing import Any
 
 from scraper.frontier import tables
 from scraper.frontier.core import Failed
+from scraper.frontier.fingerprints import unpack
 
-__all__ = ["Summary", "inspect", "read_failures"]
+__all__ = ["Summary", "inspect", "read_claims", "read_failures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +67,13 @@ def read_failures(path: Path) -> Iterator[dict[str, Any]]:
         tables.read_head(connection)
         for _, *columns, _ in tables.read(connection, "failures"):
             yield Failed._make(columns)._asdict()
+
+
+def read_claims(path: Path) -> dict[str, list[array[int]]]:
+    """The keys that items claimed, by stage."""
+    found: dict[str, list[array[int]]] = {}
+    with tables.explaining(path), closing(tables.connect(path, read_only=True)) as connection:
+        tables.read_head(connection)
+        for _, stage, keys, _ in tables.read(connection, "claims"):
+            found.setdefault(stage, []).append(unpack(keys))
+    return found

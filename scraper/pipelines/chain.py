@@ -135,6 +135,7 @@ class Chain:
         self._reasons: set[str] = set()
         self._opened = AsyncExitStack()
         _no_twins(self.sinks)
+        _no_rivals(self.stages)
 
     # ── opening and closing
 
@@ -155,6 +156,11 @@ class Chain:
     async def aclose(self) -> None:
         """Close what was opened, last first: all of it, even if one fails. Idempotent."""
         await self._opened.aclose()
+
+    @property
+    def lasting(self) -> list[str]:
+        """The names of the stages whose keys hold for later runs, too."""
+        return [s.claims_as for s in self.stages if getattr(s, "across", None) == "runs"]
 
     @property
     def missed(self) -> list[str]:
@@ -341,6 +347,17 @@ def _no_twins(sinks: Sequence[Sink]) -> None:
                 f"two pipelines write to {sink.key}", hint="Give each a path of its own."
             )
         seen.add(sink.key)
+
+
+def _no_rivals(stages: Sequence[Any]) -> None:
+    names = [name for stage in stages if (name := getattr(stage, "claims_as", None)) is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"two stages keep their keys as {name!r}, and each would drop what the other lets"
+                " pass",
+                hint='Give one of them a name of its own: name = "…".',
+            )
 
 
 def _is_dataclass_value(item: object) -> bool:
