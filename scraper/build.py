@@ -1,12 +1,13 @@
 """The one composition root: configuration and spider in, the parts of an engine out.
 
-Only here are concrete classes named. To add a sink or a stage, give it a short name in `BUILTINS`.
+Only here are concrete classes named. To add a sink or a stage, give it a short name in `BUILTINS`,
+and to the library that it needs, when that is optional, its extra in `EXTRAS`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,11 +17,11 @@ from scraper.components import build_component
 from scraper.config import Config
 from scraper.engine import Parts
 from scraper.errors import UsageError
-from scraper.loading import load_object
+from scraper.loading import load_object, load_own
 from scraper.observers import Observers
+from scraper.pipelines.append import AppendSink
 from scraper.pipelines.chain import Chain, Placed
-from scraper.pipelines.dedupe import Dedupe
-from scraper.pipelines.jsonl import Jsonl
+from scraper.pipelines.compression import COMPRESSED, plain_suffix
 from scraper.pipelines.page import Limits
 from scraper.pipelines.paths import rejected_path
 from scraper.pipelines.rejected import RejectedItems
@@ -29,13 +30,29 @@ from scraper.politeness import policy_for
 from scraper.protocols import Downloader, Frontier, Observer
 from scraper.spider import Spider
 
-__all__ = ["BUILTINS", "OUTPUT_ENDINGS", "build", "build_stages"]
+__all__ = ["BUILTINS", "EXTRAS", "OUTPUT_ENDINGS", "build", "build_stages", "builtin"]
 
-BUILTINS = MappingProxyType({"jsonl": Jsonl, "dedupe": Dedupe})
-"""What `use = "…"` understands without a module."""
+BUILTINS: Mapping[str, str] = MappingProxyType({
+    "dedupe": "scraper.pipelines.dedupe:Dedupe",
+    "jsonl": "scraper.pipelines.jsonl:Jsonl",
+})
+"""What `use = "…"` understands without a module: short names, and where the classes are.
 
-OUTPUT_ENDINGS = MappingProxyType({".jsonl": Jsonl, ".ndjson": Jsonl})
-"""What `-o FILE` writes, by the file's ending."""
+They are imported when they are used: so are the libraries that they need.
+"""
+
+OUTPUT_ENDINGS: Mapping[str, str] = MappingProxyType({
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+})
+"""What `-o FILE` writes: short names, by the file's ending (without one that compresses it)."""
+
+EXTRAS: Mapping[str, str] = MappingProxyType({
+    "fsspec": "remote",
+    "pyarrow": "parquet",
+    "sqlalchemy": "sql",
+})
+"""The optional libraries that built-ins need, and the extras that bring them."""
 
 
 def build(
@@ -59,17 +76,15 @@ def build(
     stages = build_stages(config, root=root, output=output, where=where)
     sinks = [placed.stage for placed in stages if hasattr(placed.stage, "recovery")]
     if not sinks and not extra_sinks and default_output:
-        sinks = [Jsonl()]
+        sinks = [builtin("jsonl")()]
         stages.append(Placed(sinks[0]))
     stages += map(Placed, extra_sinks)
-    files = [sink for sink in sinks if isinstance(sink, Jsonl)]
-    rejected = RejectedItems(rejected_path(files[0].path), files[0].mode) if files else None
     return Parts(
         spider=spider,
         config=config,
         frontier=_frontier(ledger),
         downloader=_downloader(config),
-        chain=Chain(stages, rejected=rejected),
+        chain=Chain(stages, rejected=_rejected(sinks)),
         clock=LoopClock(),
         page_limits=Limits(
             item_size=int(config.crawl.max_item_size),
@@ -97,7 +112,7 @@ def build_stages(
     stages: list[Placed] = []
     for index, table in enumerate(config.pipelines):
         place = f"{where(index)} {table.use}"
-        cls = BUILTINS[table.use] if table.use in BUILTINS else _load(table.use, root, place)
+        cls = _load(table.use, root, place)
         if output is None or not hasattr(cls, "recovery"):
             stage = build_component(cls, table.options, place)
             stages.append(Placed(stage, frozenset(table.items) or None))
@@ -106,7 +121,26 @@ def build_stages(
     return stages
 
 
+def builtin(name: str, asked: str = "") -> Any:
+    """The class that the short *name* stands for. *asked*: how it was asked for, for messages.
+
+    Raises `UsageError` when a library that it needs is not installed.
+    """
+    try:
+        return load_own(BUILTINS[name])
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        asked = asked or f'use = "{name}"'
+        raise UsageError(
+            f"{asked} needs {library}: pip install 'scraper-framework[{EXTRAS[library]}]'"
+        ) from error
+
+
 def _load(use: str, root: Path, place: str) -> Any:
+    if use in BUILTINS:
+        return builtin(use, f'{place}: use = "{use}"')
     if ":" not in use:
         raise UsageError(
             f"{place}: no pipeline is called {use!r}",
@@ -118,16 +152,39 @@ def _load(use: str, root: Path, place: str) -> Any:
 def _output_sink(output: str) -> Any:
     if output == "-":
         return Stdout()
-    cls = OUTPUT_ENDINGS.get(Path(output).suffix.lower())
-    if cls is None:
+    name = OUTPUT_ENDINGS.get(plain_suffix(output))
+    if name is None:
         raise UsageError(
             f"-o {output}: what to write is told by the ending, and this one is not known",
-            hint=f"Use one of {', '.join(OUTPUT_ENDINGS)}, or - for standard output.",
+            hint=f"Use one of {', '.join(OUTPUT_ENDINGS)}, with {' or '.join(COMPRESSED)} after it"
+            " to compress it, or - for standard output.",
+        )
+    cls = builtin(name, f"-o {output}")
+    ending = Path(output).suffix.lower()
+    if ending in COMPRESSED and not issubclass(cls, AppendSink):
+        raise UsageError(
+            f"-o {output}: {name} cannot be compressed as a whole",
+            hint=f"Leave {ending} out.",
         )
     here = Path(
         str(Path.cwd()).replace("{", "{{").replace("}", "}}")
     )  # only *output* is a template
     return cls(str(here / Path(output).expanduser()))
+
+
+def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:
+    """The sink of rejected items: beside the first output that is a file, else in `data/`.
+
+    None when nothing is written but to standard output, or nothing at all.
+    """
+    for sink in sinks:
+        if isinstance(path := getattr(sink, "path", None), str):
+            shared = sink.recovery == "redo"  # a table may be written by several spiders at once
+            mode = getattr(sink, "mode", "replace")
+            return RejectedItems(
+                rejected_path(path, shared=shared), "append" if mode == "append" else "replace"
+            )
+    return RejectedItems() if any(not isinstance(s, Stdout) for s in sinks) else None
 
 
 def _frontier(ledger: Path | None) -> Frontier:

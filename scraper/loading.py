@@ -18,7 +18,7 @@ from scraper.errors import ConfigError, ScraperError, SpiderError
 
 FRAMEWORK = __name__.partition(".")[0]
 
-__all__ = ["import_file", "import_from", "load_object", "on_path"]
+__all__ = ["import_file", "import_from", "load_object", "load_own", "on_path"]
 
 
 def on_path(directory: Path) -> None:
@@ -133,6 +133,12 @@ def load_object(reference: str, root: Path, where: str = "") -> Any:
         mean = f"; did you mean {name}:{close[0]}?" if close else ""
         message = f'{before}"{reference}": module {name} has no {attribute}{mean}'
         raise ConfigError(message) from None
+
+
+def load_own(reference: str) -> Any:
+    """What ``module:Name`` of the framework itself refers to. Raises what the import raises."""
+    name, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(name), attribute)
 
 
 def _failed(before: str, reference: str, error: BaseException, root: Path) -> ConfigError:

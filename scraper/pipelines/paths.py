@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
@@ -13,6 +14,8 @@ from scraper.protocols import CrawlInfo
 
 __all__ = ["output_error", "placeholders", "rejected_path", "resolve"]
 
+_NAMES = re.compile(r"(?<!\{)\{item\}|(?<![^/])\{part\}")  # as a name, or the start of one
+_NUMBER = re.compile(r"[-_. ]?(?<!\{)\{part\}")
 _COMPRESSED = {".gz", ".zst", ".bz2", ".xz"}
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
@@ -85,12 +88,22 @@ def resolve(template: str, crawl: CrawlInfo, extra: Mapping[str, str] | None = N
     return path
 
 
-def rejected_path(output: str) -> str:
-    """Where the rejected items of *output* (path or template) go: `x.csv` → `x.rejected.jsonl`."""
-    path = Path(output.replace("{item}", "{spider}"))
+def rejected_path(output: str, *, shared: bool = False) -> str:
+    """Where the rejected items of *output* (path or template) go: `x.csv` → `x.rejected.jsonl`.
+
+    One file, however many the output has: `x/{item}-{part}.csv` → `x/{spider}.rejected.jsonl`.
+    *shared*: other spiders may write to the output at the same time; then it bears the spider's
+    name too. An output elsewhere (`s3://…`) has it in the project: `data/{spider}.rejected.jsonl`.
+    """
+    if "://" in output:
+        return "data/{spider}.rejected.jsonl"
+    path = Path(_NUMBER.sub("", _NAMES.sub("{spider}", output)))
     while path.suffix in _COMPRESSED:
         path = path.with_suffix("")
-    return str(path.with_name(f"{path.stem}.rejected.jsonl"))
+    stem = path.stem
+    if shared and "{spider}" not in stem:
+        stem += ".{spider}"
+    return str(path.with_name(f"{stem}.rejected.jsonl"))
 
 
 def output_error(error: OSError, path: Path) -> ScraperError:

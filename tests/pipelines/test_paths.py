@@ -83,10 +83,21 @@ def test_more_placeholders() -> None:
         ("data/{item}.csv", "data/{spider}.rejected.jsonl"),
         ("/o/b.jsonl.gz", "/o/b.rejected.jsonl"),
         ("v1.2/out", "v1.2/out.rejected.jsonl"),
+        ("data/{spider}-{part}.csv.zst", "data/{spider}.rejected.jsonl"),
+        ("data/{item}-{part}.csv", "data/{spider}.rejected.jsonl"),
+        ("data/{item}/{part}.csv", "data/{spider}/{spider}.rejected.jsonl"),
+        ("{part}/x.csv", "{spider}/x.rejected.jsonl"),
+        ("{{item}}-{{part}}.csv", "{{item}}-{{part}}.rejected.jsonl"),
+        ("s3://bucket/x.jsonl.gz", "data/{spider}.rejected.jsonl"),
     ],
 )
 def test_rejected_path(output: str, path: str) -> None:
     assert rejected_path(output) == path
+
+
+def test_rejected_items_of_a_table_that_several_spiders_write() -> None:
+    assert rejected_path("data/{spider}.db", shared=True) == "data/{spider}.rejected.jsonl"
+    assert rejected_path("/o/shop.db", shared=True) == "/o/shop.{spider}.rejected.jsonl"
 
 
 def test_no_room_is_the_machines_matter() -> None:
