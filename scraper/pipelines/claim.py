@@ -27,15 +27,19 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # some
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The crawl that an unfinished output belongs to. `job`: its directory, "" without one."""
+    """The crawl that an unfinished output belongs to, and which `output` of it that is.
+
+    `job`: its directory, "" without one.
+    """
 
     spider: str
     started: str
     job: str = ""
+    output: str = ""
 
     @classmethod
-    def of(cls, crawl: CrawlInfo) -> Owner:
-        return cls(crawl.spider, crawl.started, str(crawl.job_dir or ""))
+    def of(cls, crawl: CrawlInfo, output: str = "") -> Owner:
+        return cls(crawl.spider, crawl.started, str(crawl.job_dir or ""), output)
 
     def same(self, other: Owner) -> bool:
         """One job, even if the project was moved meanwhile. What has no job is never the same."""

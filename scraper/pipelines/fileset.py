@@ -75,7 +75,7 @@ class FileSet:
         self.aside: dict[str, str] = {}
         self.displaced: list[Path] = []
         self._crawl = crawl
-        self._owner = Owner.of(crawl)
+        self._owner = Owner.of(crawl, self.template)
         self._encode = encoder(self.template)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="output")
         self.base = self.path("{item}", "{part}")
@@ -182,8 +182,13 @@ class FileSet:
         pattern = escape(str(self.base)).replace("{item}", "*").replace("{part}", "*") + ".lock"
         root = Path(self.base.anchor)
         locks = sorted(root.glob(str(Path(pattern).relative_to(root))))
-        mine = (lock for lock in locks if (o := owner_of(lock)) and o.same(self._owner))
-        return [lock.with_name(lock.name.removesuffix(".lock")) for lock in mine]
+        return [
+            lock.with_name(lock.name.removesuffix(".lock"))
+            for lock in locks
+            if (owner := owner_of(lock)) is not None
+            and owner.same(self._owner)
+            and owner.output == self.template
+        ]
 
     # ── writing
 
