@@ -105,7 +105,7 @@ def shop(work: Path, pages: int = 20_000) -> Iterator[Site]:
     """Write the shop below *work* and serve it."""
     root = work / "shop"
     count = write_shop(root, pages)
-    with _serving(work, root, None) as (base, server):
+    with serving(work, root, None) as (base, server):
         yield Site("shop", base, f"{base}/index.html", count, server)
 
 
@@ -130,7 +130,7 @@ def docs(work: Path, copies: int = 20) -> Iterator[Site]:
         _page("Versions", _links([(f"/v{n}/index.html", f"Version {n}") for n in range(copies)]))
     )
     count = copies * sum(1 for _ in source.rglob("*.html"))
-    with _serving(work, root, source, copies) as (base, server):
+    with serving(work, root, source, copies) as (base, server):
         yield Site("docs", base, f"{base}/index.html", count // 2, server)
 
 
@@ -167,7 +167,7 @@ http {{
 
 
 @contextlib.contextmanager
-def _serving(
+def serving(
     work: Path, root: Path, source: Path | None, copies: int = 0
 ) -> Iterator[tuple[str, str]]:
     with socket.socket() as probe:

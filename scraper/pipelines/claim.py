@@ -16,6 +16,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from scraper.errors import JobError
 from scraper.protocols import CrawlInfo
@@ -29,7 +30,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # some
 class Owner:
     """The crawl that an unfinished output belongs to, and which `output` of it that is.
 
-    `job`: its directory, "" without one.
+    `job`: its directory; without one, a name that no other process has, or "".
     """
 
     spider: str
@@ -39,7 +40,7 @@ class Owner:
 
     @classmethod
     def of(cls, crawl: CrawlInfo, output: str = "") -> Owner:
-        return cls(crawl.spider, crawl.started, str(crawl.job_dir or ""), output)
+        return cls(crawl.spider, crawl.started, str(crawl.job_dir or f"-{uuid4()}"), output)
 
     def same(self, other: Owner) -> bool:
         """One job, even if the project was moved meanwhile. What has no job is never the same."""
