@@ -48,7 +48,7 @@ servers: # nginx and the documentation that the tests crawl, where apt-get can b
 	@.ci/servers
 
 test: develop servers ## the tests: make test ARGS="tests/crawl -x"
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal $(ARGS)
 
 kill: develop servers ## the long form of the crash tests: seeded kills at random instants
 	$(BIN)/python -m pytest -m long tests/crawl $(ARGS)

@@ -87,3 +87,12 @@ def docs_server(python_docs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         raise AssertionError
     with Nginx(binary, python_docs, tmp_path_factory.mktemp("nginx")) as server:
         yield server
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names of cases that are the same in every process, for those that share the work."""
+    if isinstance(val, set | frozenset):
+        return f"{{{', '.join(sorted(map(repr, val)))}}}"
+    if isinstance(val, bytes) and not val.decode("latin-1").isprintable():
+        return f"{len(val)}-bytes"
+    return None

@@ -346,7 +346,7 @@ def test_silent_hosts_do_not_hold_up_the_rest(project: Project) -> None:
         return SILENT if address(seen) in silent else fan(pages, number(seen))
 
     project.config(
-        "[crawl]\nconcurrency = 16\n[http]\ntimeout = 4\nconnect_timeout = 4\n"
+        "[crawl]\nconcurrency = 16\n[http]\ntimeout = 8\nconnect_timeout = 8\n"
         "[retry]\nattempts = 1\n"
     )
     with Web(site, hosts) as web:
