@@ -35,6 +35,7 @@ __all__ = ["BUILTINS", "EXTRAS", "OUTPUT_ENDINGS", "build", "build_stages", "bui
 
 BUILTINS: Mapping[str, str] = MappingProxyType({
     "dedupe": "scraper.pipelines.dedupe:Dedupe",
+    "filter": "scraper.pipelines.filter:Filter",
     "jsonl": "scraper.pipelines.jsonl:Jsonl",
 })
 """What `use = "…"` understands without a module: short names, and where the classes are.
