@@ -1,7 +1,8 @@
 """The one composition root: configuration and spider in, the parts of an engine out.
 
 Only here are concrete classes named. To add a sink or a stage, give it a short name in `BUILTINS`,
-and to the library that it needs, when that is optional, its extra in `EXTRAS`.
+and to the library that it needs, when that is optional, its extra in `EXTRAS`. What is not built in
+is asked of `plugins`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from scraper.pipelines.paths import rejected_path
 from scraper.pipelines.rejected import RejectedItems
 from scraper.pipelines.stdout import Stdout
 from scraper.politeness import policy_for
-from scraper.protocols import Downloader, Frontier, Observer
+from scraper.protocols import Downloader, Frontier, FrontierContext, Observer
 from scraper.spider import Spider
 
 __all__ = ["BUILTINS", "EXTRAS", "OUTPUT_ENDINGS", "build", "build_stages", "builtin"]
 
 BUILTINS: Mapping[str, str] = MappingProxyType({
     "dedupe": "scraper.pipelines.dedupe:Dedupe",
+    "filter": "scraper.pipelines.filter:Filter",
     "jsonl": "scraper.pipelines.jsonl:Jsonl",
 })
 """What `use = "…"` understands without a module: short names, and where the classes are.
@@ -66,12 +68,14 @@ def build(
     default_output: bool = True,
     observers: Sequence[Observer] = (),
     where: Callable[[int], str] = lambda index: f"pipelines[{index}]",
+    frontier_place: str = "frontier.url",
     probe: Callable[[str], None] | None = None,
 ) -> Parts:
     """Everything an engine needs. Raises `UsageError` for what cannot be built.
 
-    *ledger*: the file of a durable frontier; None keeps it in memory. *output*: `-o`, which
-    replaces the configured sinks. *where*: what messages call the configuration's n-th pipeline.
+    *ledger*: the file of a durable frontier, or that it would have in its job's directory if it
+    is a plugin's; None keeps it in memory. *output*: `-o`, which replaces the configured sinks.
+    *where*, *frontier_place*: what messages call the configuration's n-th pipeline, and frontier.
     """
     stages = build_stages(config, root=root, output=output, where=where)
     sinks = [placed.stage for placed in stages if hasattr(placed.stage, "recovery")]
@@ -82,7 +86,7 @@ def build(
     return Parts(
         spider=spider,
         config=config,
-        frontier=_frontier(ledger),
+        frontier=_frontier(spider, config.frontier.url, ledger, frontier_place),
         downloader=_downloader(config),
         chain=Chain(stages, rejected=_rejected(sinks)),
         clock=LoopClock(),
@@ -141,35 +145,36 @@ def builtin(name: str, asked: str = "") -> Any:
 def _load(use: str, root: Path, place: str) -> Any:
     if use in BUILTINS:
         return builtin(use, f'{place}: use = "{use}"')
-    if ":" not in use:
-        raise UsageError(
-            f"{place}: no pipeline is called {use!r}",
-            hint=f'Built in: {", ".join(BUILTINS)}. Your own: use = "module:Class".',
-        )
-    return load_object(use, root, place)
+    if ":" in use:
+        return load_object(use, root, place)
+    from scraper import plugins
+
+    return plugins.pipeline(use, BUILTINS, place)
 
 
 def _output_sink(output: str) -> Any:
     if output == "-":
         return Stdout()
+    place = f"-o {output}"
     name = OUTPUT_ENDINGS.get(plain_suffix(output))
-    if name is None:
-        raise UsageError(
-            f"-o {output}: what to write is told by the ending, and this one is not known",
-            hint=f"Use one of {', '.join(OUTPUT_ENDINGS)}, with {' or '.join(COMPRESSED)} after it"
-            " to compress it, or - for standard output.",
-        )
-    cls = builtin(name, f"-o {output}")
+    if name is not None:
+        cls = builtin(name, place)
+    else:
+        from scraper import plugins
+
+        cls = plugins.sink_for(Path(output).name, OUTPUT_ENDINGS, place)
+        name = cls.__name__
     ending = Path(output).suffix.lower()
     if ending in COMPRESSED and not issubclass(cls, AppendSink):
         raise UsageError(
-            f"-o {output}: {name} cannot be compressed as a whole",
+            f"{place}: {name} cannot be compressed as a whole",
             hint=f"Leave {ending} out.",
         )
     here = Path(
         str(Path.cwd()).replace("{", "{{").replace("}", "}}")
     )  # only *output* is a template
-    return cls(str(here / Path(output).expanduser()))
+    path = str(here / Path(output).expanduser())
+    return build_component(cls, {"path": path}, place)
 
 
 def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:
@@ -187,11 +192,16 @@ def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:
     return RejectedItems() if any(not isinstance(s, Stdout) for s in sinks) else None
 
 
-def _frontier(ledger: Path | None) -> Frontier:
+def _frontier(spider: Spider, url: str, ledger: Path | None, place: str) -> Frontier:
     if ledger is None:
         from scraper.frontier.memory import MemoryFrontier
 
         return MemoryFrontier()
+    if "://" in url:
+        from scraper import plugins
+
+        job = FrontierContext(spider.name, ledger.parent.name, ledger.parent)
+        return plugins.make_frontier(url, job, place)
     from scraper.frontier.sqlite import SqliteFrontier
 
     return SqliteFrontier(ledger)

@@ -35,6 +35,7 @@ __all__ = [
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:name
+FOREIGN = re.compile(r"(?!(?:sqlite|memory):)[a-z][a-z0-9+.-]*://\S*")  # RFC 3986, section 3.1
 
 
 def _header_value(value: str) -> str:
@@ -72,11 +73,16 @@ def _host_pattern(pattern: str) -> str:
 
 
 def _frontier_url(url: str) -> str:
+    """The shape alone: whether a plugin has that scheme is asked when a frontier is built."""
     if url in {"sqlite", "memory"}:
         return url
     if url.startswith(("redis:", "rediss:")):
         raise ValueError('the Redis frontier is not available in this version: use "sqlite"')
-    raise ValueError('use "sqlite" (durable) or "memory" (gone when the process ends)')
+    if FOREIGN.fullmatch(url):
+        return url
+    raise ValueError(
+        'use "sqlite" (durable), "memory" (gone when the process ends), or a plugin\'s scheme://…'
+    )
 
 
 def _no_flag(value: object) -> object:
@@ -237,7 +243,9 @@ class Frontier(Section):
     """Where the ledger of a crawl is kept."""
 
     url: Annotated[str, AfterValidator(_frontier_url)] = Field(
-        "sqlite", description="sqlite (durable) | memory (gone when the process ends)", repr=False
+        "sqlite",
+        description="sqlite (durable), memory (gone when the process ends), or a plugin's scheme://…",
+        repr=False,
     )
 
 
@@ -258,7 +266,7 @@ class PipelineTable(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
-    use: Text = Field(description="module:Class, or a built-in's short name")
+    use: Text = Field(description="module:Class, or the short name of a built-in or a plugin")
     items: list[Text] = Field([], description="item types that pass through it; empty: all")
 
     @property

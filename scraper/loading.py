@@ -18,7 +18,7 @@ from scraper.errors import ConfigError, ScraperError, SpiderError
 
 FRAMEWORK = __name__.partition(".")[0]
 
-__all__ = ["import_file", "import_from", "load_object", "load_own", "on_path"]
+__all__ = ["import_file", "import_from", "load_object", "load_own", "on_path", "one_line"]
 
 
 def on_path(directory: Path) -> None:
@@ -78,10 +78,11 @@ def import_error(error: BaseException, path: Path, root: Path) -> SpiderError:
     file, line = _place(error, path, root)
     shown = file.relative_to(root) if file.is_relative_to(root) else file
     hint = error.hint if isinstance(error, ScraperError) else ""
-    return SpiderError(f"{shown}:{line}: {_one_line(error)}", hint=hint)
+    return SpiderError(f"{shown}:{line}: {one_line(error)}", hint=hint)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What *error* says, without its traceback."""
     if isinstance(error, ScraperError):
         return error.message
     text = error.msg if isinstance(error, SyntaxError) else str(error)

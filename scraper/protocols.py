@@ -19,8 +19,10 @@ __all__ = [
     "Clock",
     "CrawlInfo",
     "Downloader",
+    "Durable",
     "Fetch",
     "Frontier",
+    "FrontierContext",
     "Middleware",
     "Observer",
     "Page",
@@ -105,6 +107,40 @@ class Frontier(Protocol):
 
     async def aclose(self, *, clean: bool = True) -> None:
         """Close. *clean*: leases go back uncharged, except of what may not repeat and was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierContext:
+    """For whom a frontier is made: `spider` and `job` are names, `directory` is the job's own.
+
+    The directory (mode 0700) is there, and locked against other processes of this machine, from
+    the first `Durable.peek` on. For a frontier that is not `Durable` there is none.
+    """
+
+    spider: str
+    job: str
+    directory: Path
+
+
+@runtime_checkable
+class Durable(Protocol):
+    """What a frontier also has if its crawl outlives the process: then it belongs to a job.
+
+    Called before `open`, each at most once, and they may block. `peek` first; then, if the crawl
+    begins anew, `retire` or `set_aside`, after which `open` finds nothing.
+    """
+
+    def peek(self) -> Recovery | None:
+        """What `open` would return now, changing nothing; None where nothing was committed.
+
+        `state`, `counts`, `pending` and `claims` are what is read. Raises `DamagedState`.
+        """
+
+    def retire(self) -> object:
+        """Let go of a crawl that is over; the last one may be kept for who wants to look."""
+
+    def set_aside(self, reason: str) -> object:
+        """Move an unfinished crawl out of the way (`--fresh`), damaged or not; delete nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pydantic_core import to_jsonable_python
 from scraper import job as jobs
 from scraper import layers
 from scraper.build import build
+from scraper.claims import inherited
 from scraper.config import Config
 from scraper.engine import Parts
 from scraper.errors import JobError, ScraperError, SpiderError, UsageError
@@ -27,7 +29,7 @@ from scraper.job import Job
 from scraper.layers import Loaded
 from scraper.lifecycle import Crawl, Identity
 from scraper.project import Prepared
-from scraper.protocols import Observer
+from scraper.protocols import Durable, Observer
 from scraper.spider import (
     Spider,
     arguments_model,
@@ -35,7 +37,7 @@ from scraper.spider import (
     own_settings,
     stored_arguments,
 )
-from scraper.work import job_of
+from scraper.work import Recovery, job_of
 
 __all__ = ["Session", "open_prepared", "open_session"]
 
@@ -90,8 +92,10 @@ def open_prepared(
         output=output,
         observers=observers,
         where=_places(loaded),
+        frontier_place=_frontier_place(loaded),
         probe=probe,
     )
+    held = _remembered(parts, held, f"--job {job}" if job is not None else "")
     with _opened(parts, root or project.root, held, fresh=fresh) as session:
         yield session
 
@@ -144,7 +148,9 @@ def open_session(
         default_output=False,
         observers=observers,
         where=_places(loaded),
+        frontier_place=_frontier_place(loaded),
     )
+    held = _remembered(parts, held, f"job={job!r}")
     if not parts.chain.sinks:
         log.warning("no output: items are counted and discarded (output=…, config=…, stream())")
     with _opened(parts, root, held, fresh=fresh) as session:
@@ -161,6 +167,10 @@ def _require_start(spider: type[Spider]) -> None:
 
 def _places(loaded: Loaded) -> Callable[[int], str]:
     return lambda index: f"{loaded.origin(f'pipelines.{index}.use')}: [[pipelines]]"
+
+
+def _frontier_place(loaded: Loaded) -> str:
+    return f"{loaded.origin('frontier.url')}: frontier.url"
 
 
 def _limited(config: Config, limit: int) -> Config:
@@ -183,7 +193,51 @@ def _job(root: Path, spider: Spider, name: str | None) -> Job:
     return Job(root, spider.name, name)
 
 
+def _remembered(parts: Parts, job: Job | None, asked: str) -> Job | None:
+    """*job*, unless its frontier is a plugin's that forgets: then nothing is kept under it.
+
+    *asked*: how the job was named, if it was. Raises `UsageError`: that cannot be done.
+    """
+    foreign = "://" in parts.config.frontier.url
+    if job is None or not foreign or isinstance(parts.frontier, Durable):
+        return job
+    if asked:
+        raise UsageError(
+            f"{asked}: a job needs a ledger, and {type(parts.frontier).__name__} (frontier.url)"
+            " forgets all with its process",
+            hint='Set frontier.url = "sqlite", or name no job.',
+        )
+    parts.page_limits = replace(parts.page_limits, directory=None)
+    return None
+
+
 # ── what an earlier process left ─────────────────────────────────────────────────────────
+
+
+class _Foreign:
+    """The frontier of a plugin, where it keeps a job's state in place of the `Job` itself."""
+
+    def __init__(self, frontier: Durable) -> None:
+        self._frontier = frontier
+        self._held: Recovery | None = None
+        self._delivered = False
+
+    def summary(self) -> Recovery | None:
+        self._held = self._frontier.peek()
+        self._delivered = self._held is not None and self._held.phase == "finished"
+        return self._held
+
+    def retire(self) -> object:
+        return self._frontier.retire()
+
+    def set_aside(self, reason: str) -> object:
+        self._delivered = False
+        return self._frontier.set_aside(reason)
+
+    def claims(self, stages: Sequence[str]) -> Mapping[str, array[int]]:
+        """See `Job.claims`: what the run that made way leaves to the next."""
+        held, self._held = self._held, None
+        return inherited(stages, held.claims, delivered=self._delivered) if held else {}
 
 
 @contextmanager
@@ -195,10 +249,12 @@ def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterat
         return
     with job.locked():
         identity.job, identity.directory = job.name, job.directory
-        notes = _make_way(job, identity, parts.config.crawl.max_items, fresh=fresh)
+        frontier = parts.frontier
+        keeper = _Foreign(frontier) if isinstance(frontier, Durable) else job
+        notes = _make_way(keeper, identity, parts.config.crawl.max_items, fresh=fresh)
         identity.wanted = partial(_identity, parts.spider)
         identity.compare = jobs.compare
-        identity.claims = job.claims
+        identity.claims = keeper.claims
         crawl = Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)
@@ -220,22 +276,19 @@ def _identity(spider: Spider, sinks: Sequence[str], started: str) -> dict[str, A
     )
 
 
-def _make_way(job: Job, identity: Identity, limit: int, *, fresh: bool) -> list[str]:
+def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, fresh: bool) -> list[str]:
     """Resume, retire or set aside what is there; what a person should know of it."""
     if fresh:
-        identity.abandoned = _started(job)
-        identity.clear = partial(job.set_aside, "--fresh")
-        return (
-            [f"starting anew; the old state is kept in {job.directory}"]
-            if job.ledger.exists()
-            else []
-        )
-    summary = job.summary()
+        there, identity.abandoned = _abandoned(keeper)
+        identity.clear = partial(keeper.set_aside, "--fresh")
+        where = f"in {keeper.directory}" if isinstance(keeper, Job) else "by the frontier"
+        return [f"starting anew; the old state is kept {where}"] if there else []
+    summary = keeper.summary()
     stored = job_of(summary.state) if summary is not None else None
     if summary is None or stored is None:
         return []
     if summary.phase in OVER:
-        identity.clear = job.retire
+        identity.clear = keeper.retire
         return []
     identity.started = stored["started"]
     identity.resumed = True
@@ -249,18 +302,20 @@ def _make_way(job: Job, identity: Identity, limit: int, *, fresh: bool) -> list[
             hint="Look with another job: --job try --limit N -o -. Or raise the limit.",
         )
     told = (
-        f"resuming the run of {identity.started} (job {job.name}):"
+        f"resuming the run of {identity.started} (job {identity.job}):"
         f" {counts['pages']:,} pages and {counts['items']:,} items are done,"
         f" {summary.pending:,} requests pending"
     )
     return [told]
 
 
-def _started(job: Job) -> str | None:
-    """When the unfinished run of *job* was started, if its ledger can say so."""
-    with suppress(ScraperError):
-        summary = job.summary()
+def _abandoned(keeper: Job | _Foreign) -> tuple[bool, str | None]:
+    """Whether *keeper* holds a run, and when that was started if it is unfinished and can say."""
+    there, started = True, None
+    with suppress(ScraperError):  # damaged: that is what --fresh is for
+        summary = keeper.summary()
+        there = summary is not None
         if summary is not None and summary.phase not in OVER:
             stored = job_of(summary.state)
-            return stored["started"] if stored is not None else None
-    return None
+            started = stored["started"] if stored is not None else None
+    return there, started

@@ -221,6 +221,11 @@ class Recovery:
     suspects: int = 0
     ended: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def phase(self) -> str:
+        """`running`, `publishing`, `finished` …: what the crawl last stored under that name."""
+        return self.state.get("phase", b"").decode("utf-8", "replace")
+
 
 def job_of(state: Mapping[str, bytes]) -> dict[str, Any] | None:
     """The job that a ledger's blobs belong to (see `job.identity`); None when none has begun.

@@ -154,7 +154,16 @@ def test_sizes_that_are_none(wrong: Any) -> None:
         ("http", "proxy", "localhost:3128"),
         ("http", "middleware", ["os.system"]),
         ("retry", "attempts", 0),
-        ("frontier", "url", "postgres://localhost/x"),
+        ("frontier", "url", "redis://localhost/0"),
+        ("frontier", "url", "rediss://localhost/0"),
+        ("frontier", "url", "redis"),
+        ("frontier", "url", "sqlite://"),
+        ("frontier", "url", "memory://x"),
+        ("frontier", "url", "Store://x"),
+        ("frontier", "url", "store:/x"),
+        ("frontier", "url", "store://a b"),
+        ("frontier", "url", "://x"),
+        ("frontier", "url", ""),
         ("log", "level", "LOUD"),
         ("project", "spiders", ""),
     ],
@@ -162,6 +171,12 @@ def test_sizes_that_are_none(wrong: Any) -> None:
 def test_values_out_of_bounds_are_refused(section: str, key: str, wrong: Any) -> None:
     with pytest.raises(ValidationError):
         Config.model_validate({section: {key: wrong}})
+
+
+@pytest.mark.parametrize("url", ["store://", "store://u:p@host:1/x?y=z#w", "my-s+2.0://h"])
+def test_the_url_of_a_plugin_s_frontier_is_taken_as_it_is(url: str) -> None:
+    """Whether there is such a plugin is asked when the frontier is built."""
+    assert Config.model_validate({"frontier": {"url": url}}).frontier.url == url
 
 
 def test_log_json_is_spelt_json() -> None:

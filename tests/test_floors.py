@@ -92,6 +92,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "loading",
         "components",
+        "plugins",
         "project",
         "job",
         "joblist",

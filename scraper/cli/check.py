@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import typer
 
-from scraper import urls
-from scraper.build import build_stages
+from scraper import plugins, urls
+from scraper.build import BUILTINS, build_stages
 from scraper.cli.output import DebugOption, clean, complain, data, note
 from scraper.config import Config
 from scraper.errors import ScraperError, SpiderError
@@ -59,6 +59,11 @@ def check_project(project: Project, report: Report) -> None:
         report.add(error)
         return
     report.fine.append(f"config.toml: {_settings(loaded)}")
+    for clash in plugins.clashes({
+        plugins.PIPELINES: BUILTINS,
+        plugins.FRONTIERS: plugins.SCHEMES,
+    }):
+        report.add(clash)
     check_chain(project, loaded, report)
     try:
         spiders = project.spiders(loaded)
@@ -87,7 +92,7 @@ def _check_spiders(project: Project, spiders: Spiders, report: Report) -> None:
 
 
 def check_chain(project: Project, loaded: Loaded, report: Report) -> None:
-    """Build every stage by itself, and import the middleware."""
+    """Build every stage by itself, and import the middleware and the frontier."""
     for index, table in enumerate(loaded.config.pipelines):
         alone = Config(pipelines=[table])
         place = loaded.pipeline_place(index)
@@ -104,6 +109,17 @@ def check_chain(project: Project, loaded: Loaded, report: Report) -> None:
             load_object(reference, project.root, loaded.origin("http.middleware"))
         except ScraperError as error:
             report.add(error)
+    url = loaded.config.frontier.url
+    if "://" in url:
+        place = f"{loaded.origin('frontier.url')}: frontier.url"
+        try:
+            plugin, _ = plugins.frontier_factory(url, place)
+        except ScraperError as error:
+            report.add(error)
+        else:
+            line = f"{place}: {plugin}"
+            if line not in report.fine:
+                report.fine.append(line)
 
 
 def spider_mistakes(entry: Entry) -> Iterator[SpiderError]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ import pytest
 from scraper.cli import run_command_line
 from scraper.cli.init import make_project, template_directory
 from scraper.demo import DemoShop, serve_in_thread
+from tests.conftest import missing
 from tests.docs.annex import annex
-from tests.docs.markdown import blocks
+from tests.docs.markdown import ROOT, blocks
 from tests.servers.web import Web
 
 ADDRESS = "http://127.0.0.1:8378/"
@@ -22,6 +26,9 @@ ADDRESS = "http://127.0.0.1:8378/"
 
 ELSEWHERE = "https://shop.example/"
 """What the documentation calls the site of `annex`."""
+
+EXAMPLE = ROOT / "docs/examples/plugin"
+"""The package that docs/plugins.md is about."""
 
 LIFTED = '\n[politeness.hosts."127.0.0.1"]\ndelay = 0\nper_host = 16\n'
 
@@ -60,9 +67,32 @@ def elsewhere() -> Iterator[str]:
         yield f"{web.url}/"
 
 
+@pytest.fixture(scope="session")
+def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pip has put the example of a plugin: for PYTHONPATH. No network is used."""
+    if find_spec("hatchling") is None:
+        missing("hatchling, which builds the example of a plugin", "make develop")
+    source = tmp_path_factory.mktemp("example") / "plugin"
+    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    target = tmp_path_factory.mktemp("extras")
+    options = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", target, source],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return target
+
+
 @pytest.fixture
 def project_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: DemoShop, elsewhere: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shop: DemoShop,
+    elsewhere: str,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Callable[[str], Made]]:
     """The project of a page: what `scrape init` makes, and the files that the page shows."""
     for name in [name for name in os.environ if name.startswith("SCRAPE_")]:
@@ -77,6 +107,8 @@ def project_of(
         for block in blocks("python", page):
             if block.file:
                 made.write(block.file, block.text)
+        if page == "docs/plugins.md":
+            monkeypatch.syspath_prepend(str(request.getfixturevalue("extras")))
         monkeypatch.chdir(root)
         monkeypatch.syspath_prepend(str(root))
         return made
@@ -84,5 +116,5 @@ def project_of(
     yield make
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if name.split(".")[0] in {"spiders", "pipelines", "shelf"}:
+        if name.split(".")[0] in {"spiders", "pipelines", "shelf", "scraper_extras"}:
             del sys.modules[name]

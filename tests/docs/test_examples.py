@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 ProjectOf = Callable[[str], Made]
 
 PYTHON = [block for block in blocks("python") if block.page != FROM_SCRAPY]
-TOML = blocks("toml")
+TOML = [block for block in blocks("toml") if block.file != "pyproject.toml"]
 JSON = blocks("json")
 
 

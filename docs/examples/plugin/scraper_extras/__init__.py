@@ -1,0 +1,1 @@
+"""A stage, a sink and a frontier, each found by its entry point in pyproject.toml."""
