@@ -34,6 +34,8 @@ __all__ = ["BUILTINS", "EXTRAS", "OUTPUT_ENDINGS", "build", "build_stages", "bui
 
 BUILTINS: Mapping[str, str] = MappingProxyType({
     "jsonl": "scraper.pipelines.jsonl:Jsonl",
+    "json": "scraper.pipelines.json_array:JsonArray",
+    "csv": "scraper.pipelines.csv:Csv",
 })
 """What `use = "…"` understands without a module: short names, and where the classes are.
 
@@ -43,6 +45,8 @@ They are imported when they are used: so are the libraries that they need.
 OUTPUT_ENDINGS: Mapping[str, str] = MappingProxyType({
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
 })
 """What `-o FILE` writes: short names, by the file's ending (without one that compresses it)."""
 
