@@ -37,6 +37,8 @@ BUILTINS: Mapping[str, str] = MappingProxyType({
     "dedupe": "scraper.pipelines.dedupe:Dedupe",
     "filter": "scraper.pipelines.filter:Filter",
     "jsonl": "scraper.pipelines.jsonl:Jsonl",
+    "json": "scraper.pipelines.json_array:JsonArray",
+    "csv": "scraper.pipelines.csv:Csv",
 })
 """What `use = "…"` understands without a module: short names, and where the classes are.
 
@@ -46,6 +48,8 @@ They are imported when they are used: so are the libraries that they need.
 OUTPUT_ENDINGS: Mapping[str, str] = MappingProxyType({
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
 })
 """What `-o FILE` writes: short names, by the file's ending (without one that compresses it)."""
 

@@ -125,7 +125,7 @@ class Crawl:
     async def _open_outputs(self, info: CrawlInfo) -> None:
         """Before anything else is created: can they be written at all?"""
         if self.identity.abandoned is not None:
-            old = replace(info, started=self.identity.abandoned)
+            old = replace(info, started=self.identity.abandoned, resumed=True)
             for sink in self.parts.chain.sinks:
                 await sink.open(old)
                 try:

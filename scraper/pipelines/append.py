@@ -61,22 +61,30 @@ class AppendSink:
                 'mode = "append": a file that goes on growing has no parts',
                 hint='Use mode = "replace", or a file for each run: path = "data/{started}.jsonl".',
             )
+        if "part" in placeholders(self.path) and not (records_per_file or size_per_file):
+            raise ConfigError(
+                f"path = {self.path!r}: {{part}} numbers the files of an output in parts",
+                hint="Say how large a part is: records_per_file = 100000, or size_per_file.",
+            )
 
     # ── what a derived class says
 
     async def process(self, item: Any, page: Page) -> Any:
         raise NotImplementedError
 
-    def frame(self, stream: str, records: Sequence[bytes], first: bool) -> Sequence[bytes]:
-        """The bytes of a group's *records*. *first*: nothing stands in the file yet.
+    def opening(self, stream: str) -> bytes:
+        """What a file begins with, before its first record.
 
         *stream*: the type of item that the file is for, "" where it is for all.
         """
-        return records
+        return b""
 
-    closing: Any = None
-    """`closing(stream, empty) -> bytes`: what ends a file when it is published, if anything does.
-    """
+    between = b""
+    """What parts two records of a file."""
+
+    def closing(self, stream: str, empty: bool) -> bytes:
+        """What ends a file when it is published: the same bytes whenever it is asked."""
+        return b""
 
     def notes(self) -> Any:
         """What this sink must know again after a crash, as JSON; stored with each position."""
@@ -87,10 +95,14 @@ class AppendSink:
 
     # ── for `process`
 
+    def stream(self, item: Any) -> str:
+        """The stream that *item* belongs to."""
+        return type(item).__name__ if self._by_item else ""
+
     def keep(self, item: Any, page: Page, record: bytes) -> None:
         """Stage *record*, made of *item*, for the file that it belongs to."""
         if self._by_item:
-            record = type(item).__name__.encode() + b"\0" + record
+            record = self.stream(item).encode() + b"\0" + record
         page.stage(self, record, len(record))
 
     # ── the contract
@@ -111,7 +123,8 @@ class AppendSink:
             mode=self.mode,
             terminator=self.terminator,
             keep_empty=self.keep_empty,
-            frame=self.frame,
+            opening=self.opening,
+            between=self.between,
             closing=self.closing,
             records=self._records_per_file,
             size=self._size_per_file,
@@ -125,8 +138,7 @@ class AppendSink:
         self._files = files
 
     async def rewind(self, position: Any) -> None:
-        files = self._read(position)
-        await self.files.rewind(files)
+        await self.files.rewind(self._read(position))
 
     async def recall(self, position: Any) -> None:
         """What was committed, to a process that only publishes."""
@@ -147,11 +159,7 @@ class AppendSink:
         return files
 
     async def write(self, records: Sequence[bytes]) -> dict[str, Any]:
-        if self._by_item:
-            for name, group in _by_stream(records).items():
-                await self.files.write(name, group)
-        else:
-            await self.files.write("", records)
+        await self.files.write(_by_stream(records) if self._by_item else {"": records})
         self.records = (self.records or 0) + len(records)
         return self._position()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,17 +17,23 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 import aiofiles
 from aiofiles.os import wrap
 
-from scraper.errors import DamagedState, JobError, ScraperError, UsageError
-from scraper.pipelines.claim import Claim, Owner
+from scraper.errors import DamagedState, ScraperError, UsageError
+from scraper.pipelines.claim import Claim, Owner, refuse_unfinished
+from scraper.pipelines.compression import head
 from scraper.pipelines.filesystem import (
-    BLOCK,
     blocks,
     check_directory,
+    copy_start,
+    cut_off,
+    ends_with,
+    flush,
     flushed_size,
     is_plain,
     no_follow,
+    put_back,
     reserve,
     sync_directory,
+    write_all,
 )
 from scraper.pipelines.paths import output_error
 
@@ -52,8 +57,8 @@ class AppendFile:
     which this one did not confirm, is removed.
 
     *encode*: what makes a block of records, compressed, stand for itself wherever it is put.
-    *closing*: the bytes that end a file of a given size when it is published. *thread*: where the
-    blocking work is done, when several files share one.
+    *closing*: the bytes that end a file of a given size when it is published; the same ones for
+    the same size. *thread*: where the blocking work is done, when several files share one.
 
     `size`: the position, in bytes. `aside`: where `set_aside` put this crawl's records.
     `displaced`: where `rewind` put what another, unfinished crawl had left in its place.
@@ -87,6 +92,8 @@ class AppendFile:
         self._fd = -1
         self._begun = False
         self._recalled = False
+        self._finished = False
+        self._nothing = False
         self._torn = False
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="output")
         self._own_thread = thread is None
@@ -99,16 +106,16 @@ class AppendFile:
 
     # ── opening
 
-    async def open(self, owner: Owner, *, resumed: bool = False) -> None:
+    async def open(self, owner: Owner, *, resumed: bool = False, own: bool = False) -> None:
         """Check, before anything is fetched, that the output can be written; change nothing.
 
         Creates missing directories. Raises `UsageError` where nothing can be written there and
         `JobError` where another crawl, running or resumable, has its unfinished output.
-        *resumed*: this job wrote to it before.
+        *resumed*: this job wrote to it before. *own*: this very process did.
         """
-        await self._in_thread(self._check, owner, resumed)
+        await self._in_thread(self._check, owner, resumed, own)
 
-    def _check(self, owner: Owner, resumed: bool) -> None:
+    def _check(self, owner: Owner, resumed: bool, own: bool) -> None:
         check_directory(self.path.parent)
         for path in {self.path, self.working}:
             if not is_plain(path) and (path == self.working or not path.is_symlink()):
@@ -116,17 +123,14 @@ class AppendFile:
                     errno.ELOOP if path.is_symlink() else errno.EINVAL,
                     "it is not a regular file (-o - writes to stdout)",
                 )
-        self._claim.take(owner, resumed=resumed)
-        holder = self._claim.holder
-        elsewhere = holder is not None and holder.resumable and holder.job != owner.job
-        if holder is not None and elsewhere and self.working.exists():
+        self._claim.take(owner, resumed=resumed, own=own)
+        try:
+            refuse_unfinished(self.working, self._claim.holder, owner)
+            if self.mode == "append" and self._claim.holder is None and self.path.exists():
+                head(self.path, 1)  # is it compressed as its name says?
+        except UsageError:
             self._claim.release()
-            raise JobError(
-                f"{self.working} belongs to a crawl of {holder.spider} that has not finished"
-                f" (started {holder.started}, {holder.job})",
-                hint="Finish that one first, choose another file for this one (-o FILE), or, to"
-                f" give that one up, move {self.working.name} and {self._claim.path.name} away.",
-            )
+            raise
 
     async def rewind(self, size: int | None) -> None:
         """Be what was committed: *size* bytes. None: this crawl has committed nothing yet.
@@ -142,7 +146,7 @@ class AppendFile:
             raise output_error(error, self.working) from error
         self._fd = self._file.fileno()
         self.size = await self._in_thread(self._settle, size)
-        self._begun, self._torn = True, False
+        self._begun, self._torn, self._finished = True, False, False
 
     def _make_way(self, size: int | None) -> None:
         exists = self.working.exists()
@@ -183,7 +187,7 @@ class AppendFile:
             os.fsync(self._fd)
         if not self._claim.ours:
             self._claim.record(target if size is None else None)
-        ends_well = self._ends_well(target)
+        ends_well = ends_with(self._fd, target, self._terminator)
         if not ends_well and size is not None:
             raise DamagedState(
                 f"{self.working}: byte {target} is not the end of a record, as it was committed",
@@ -194,10 +198,6 @@ class AppendFile:
             target += len(self._terminator)
         sync_directory(self.path.parent)
         return target
-
-    def _ends_well(self, end: int) -> bool:
-        length = len(self._terminator)
-        return end == 0 or os.pread(self._fd, length, max(0, end - length)) == self._terminator
 
     def _less(self, found: int, committed: int, how: str) -> DamagedState:
         return DamagedState(
@@ -241,9 +241,13 @@ class AppendFile:
 
     # ── ending
 
-    def recall(self, size: int) -> None:
-        """What was committed is *size* bytes: for `publish` in a process that wrote nothing."""
-        self.size, self._recalled = size, True
+    def recall(self, size: int | None) -> None:
+        """What was committed is *size* bytes: for `publish` in a process that wrote nothing.
+
+        None: nothing was.
+        """
+        self.size, self._recalled = size or 0, True
+        self._nothing = size is None
 
     async def publish(self) -> None:
         """Put the file under its name. Idempotent; needs no `rewind`.
@@ -256,12 +260,12 @@ class AppendFile:
         await self._in_thread(self._publish)
 
     def _publish(self) -> None:
-        if not self._claim.foreign and self.working.exists():
+        claim = self._claim
+        if self.mode == "append" and not claim.ours:
+            pass  # an earlier process did it, and FILE may be growing under somebody else's hands
+        elif not claim.foreign and self.working.exists():
             self._finish()
-            found = self.working.stat().st_size
-            if self._begun and found != self.size:
-                raise self._less(found, self.size, "something else changed it")
-            if found or self._keep_empty:
+            if self.working.stat().st_size or self._keep_empty:
                 self.working.replace(self.path)  # in append mode it is that already
             else:
                 self.path.unlink(missing_ok=True)  # first: while .partial is there, this is redone
@@ -271,91 +275,120 @@ class AppendFile:
                 f"{self.path} cannot be published: it and {self.working.name} are both gone",
                 hint="Put one of them back, or start anew with --fresh.",
             )
-        if not self._claim.foreign:
-            self._claim.forget()
+        if not claim.foreign:
+            claim.forget()
         sync_directory(self.path.parent)
 
     def _finish(self) -> None:
-        """Write the closing bytes, whatever an earlier attempt has written of them."""
-        if self._closing is None or not (self._begun or self._recalled):
+        """Cut what no commit confirmed, and write the closing bytes; again after a crash."""
+        if self._finished or not (self._begun or self._recalled):
             return
-        tail = self._closing(self.size)
         fd = no_follow(str(self.working), os.O_RDWR)
         try:
-            written = os.pread(fd, len(tail) + 1, self.size)
-            if not tail.startswith(written):
-                found = os.fstat(fd).st_size
-                raise self._less(found, self.size, "something else wrote to it")
-            for place in range(len(written), len(tail), BLOCK):
-                os.pwrite(fd, tail[place : place + BLOCK], self.size + place)
-            os.fsync(fd)
+            found = os.fstat(fd).st_size
+            if not self._begun and self._nothing and self.mode == "append":
+                self.size = found  # what was there before
+            if found < self.size or (self._begun and not self._torn and found > self.size):
+                raise self._less(found, self.size, "something else changed it")
+            tail = self._closing(self.size) if self._closing is not None else b""
+            if found > self.size or tail:
+                os.ftruncate(fd, self.size)
+                write_all(fd, tail, self.size)
+                flush(fd)
         finally:
             os.close(fd)
         self.size += len(tail)
-        self._closing = None
+        self._finished = True
 
     async def seal(self) -> None:
-        """No record will follow: end the file as it will be published."""
-        await self._in_thread(self._finish)
+        """No record will follow: end the file as it will be published, and let go of it.
+
+        The claim stays.
+        """
+        await self._close()
+        await self._in_thread(self._seal)
+
+    def _seal(self) -> None:
+        self._finish()
+        self._claim.record(None, sealed=self.size)
+
+    async def check_sealed(self) -> None:
+        """Raises `DamagedState` when what was sealed (or published since) is not as it was."""
+        await self._in_thread(self._check_sealed)
+
+    def _check_sealed(self) -> None:
+        sealed = self._claim.sealed if self._claim.ours else None
+        if sealed is None:
+            if self._claim.foreign or not self.path.exists():
+                raise self._less(0, 1, "it is gone")
+            return
+        found = self.working.stat().st_size if self.working.exists() else 0
+        if found != sealed:
+            raise self._less(found, sealed, "it was cut or replaced")
 
     async def reopen(self, size: int | None, source: Path | None = None) -> int:
         """Go on with what was published: *size* bytes of FILE (None: all), or of *source*.
 
-        FILE stays where it is until `publish` replaces it. In append mode FILE goes on growing.
-        Returns the new position. Idempotent. Raises `UsageError` when less is there.
+        FILE stays where it is until `publish` replaces it. In append mode FILE goes on growing,
+        with what *source* holds at its end again. Returns the new position. Idempotent. Raises
+        `UsageError` when less is there.
         """
+        if self.mode == "append":
+            return await self._in_thread(self._regrow, size, source)
         return await self._in_thread(self._reopen, size, source)
 
     def _reopen(self, size: int | None, source: Path | None) -> int:
         source = source or self.path
         found = source.stat().st_size if is_plain(source) and source.exists() else -1
+        whole = size is None
         size = max(found, 0) if size is None else size
-        if self.mode == "append":
-            found = max(found, 0)
-            if not (self._claim.ours and self._claim.base is not None):
-                self._claim.record(found)
-            return found
         if self._claim.ours and self.working.exists():
             return size
-        if found < size:
+        if (size or whole) and found < max(size, 0):
             there = f"holds {found:,} bytes" if found >= 0 else "is gone"
             raise UsageError(
                 f"{source} {there}, and {size:,} were delivered: this crawl cannot add to it",
                 hint="Put the output back where it was published, or crawl anew.",
             )
         copy = self.working.with_name(self.working.name + ".copy")
-        copy.unlink(missing_ok=True)
-        with source.open("rb") as old, copy.open("xb") as new:
-            left = size
-            while left:
-                block = old.read(min(BLOCK, left))
-                new.write(block)
-                left -= len(block)
-            new.flush()
-            os.fsync(new.fileno())
-        self._claim.record(None)
+        copy_start(source, size, copy)
+        self._claim.record(None, sealed=size if whole else None)
         copy.replace(self.working)
         sync_directory(self.path.parent)
         return size
 
-    async def set_aside(self) -> None:
+    def _regrow(self, size: int | None, aside: Path | None) -> int:
+        again = self._claim.ours and self._claim.base is not None
+        if not again:
+            self._claim.record(self.path.stat().st_size if self.path.exists() else 0)
+        base = self._claim.base or 0
+        whole = base if aside is None else put_back(aside, self.path, base, self._terminator)
+        return max(whole, size or 0) if again else whole
+
+    async def set_aside(self, *, failed: bool | None = None) -> None:
         """Move what this crawl wrote out of the way: never deleted, nothing overwritten.
 
-        To `FILE.failed` when this process wrote to it, else to `FILE.partial.aside-<started>`. In
-        append mode this crawl's records alone move, and FILE is again what it was before.
+        To `FILE.failed` when this process wrote to it (*failed*: or to others of its kind), else
+        to `FILE.partial.aside-<started>`. In append mode this crawl's records alone move, and FILE
+        is again what it was before.
         """
         await self._close()
-        await self._in_thread(self._set_aside)
+        await self._in_thread(self._set_aside, self._begun if failed is None else failed)
 
-    def _set_aside(self) -> None:
-        suffix = "failed" if self._begun else self._claim.owner.aside
+    def _set_aside(self, failed: bool) -> None:
+        suffix = "failed" if failed else self._claim.owner.aside
         if self.working.exists() and not self._claim.foreign:
-            if self._begun and not self._torn:
-                self._finish()
-            if self.mode == "replace":
+            if self.mode == "append":
+                if self._begun:
+                    self._finish()
+                if self._claim.base is not None:
+                    self.aside = self._cut_aside(self._claim.base, suffix)
+            elif self._begun and not self.size:
+                self.working.unlink()
+            else:
+                if self._begun:
+                    self._finish()
                 self.aside = self._move_aside(suffix)
-            elif self._claim.base is not None:
-                self.aside = self._cut_aside(self._claim.base, suffix)
         if not self._claim.foreign:
             self._claim.forget()
         sync_directory(self.path.parent)
@@ -369,18 +402,10 @@ class AppendFile:
         return aside
 
     def _cut_aside(self, base: int, suffix: str) -> Path | None:
-        with self.working.open("r+b") as source:
-            if source.seek(0, os.SEEK_END) <= base:
-                return None
+        aside = None
+        if self.working.stat().st_size > base:
             aside = reserve(self.path, suffix)
-            source.seek(base)
-            with aside.open("wb") as target:
-                shutil.copyfileobj(source, target, BLOCK)
-                target.flush()
-                os.fsync(target.fileno())
-            sync_directory(self.path.parent)
-            source.truncate(base)
-            os.fsync(source.fileno())
+            cut_off(self.working, base, aside)
         return aside
 
     async def _close(self) -> None:

@@ -16,12 +16,11 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from scraper.errors import JobError
 from scraper.protocols import CrawlInfo
 
-__all__ = ["Claim", "Owner", "owner_of"]
+__all__ = ["Claim", "Owner", "owner_of", "refuse_unfinished"]
 
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # some network mounts
 
@@ -30,7 +29,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # some
 class Owner:
     """The crawl that an unfinished output belongs to, and which `output` of it that is.
 
-    `job`: its directory; without one, a name that no other process has, or "".
+    `job`: its directory, "" without one.
     """
 
     spider: str
@@ -40,7 +39,7 @@ class Owner:
 
     @classmethod
     def of(cls, crawl: CrawlInfo, output: str = "") -> Owner:
-        return cls(crawl.spider, crawl.started, str(crawl.job_dir or f"-{uuid4()}"), output)
+        return cls(crawl.spider, crawl.started, str(crawl.job_dir or ""), output)
 
     def same(self, other: Owner) -> bool:
         """One job, even if the project was moved meanwhile. What has no job is never the same."""
@@ -64,7 +63,8 @@ class Claim:
 
     `owner`: the crawl that holds it. `holder`: whom the file named when it was taken, None when
     it named nobody. `resumed`: the owner's job wrote to it before. `base`: the size of an
-    append-mode file before its owner's first record.
+    append-mode file before its owner's first record. `sealed`: the size of a file that its owner
+    has ended, and will only publish.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,6 +72,7 @@ class Claim:
         self.owner = Owner("", "")
         self.holder: Owner | None = None
         self.base: int | None = None
+        self.sealed: int | None = None
         self._fd = -1
         self.resumed = False
         self._recorded = False
@@ -87,16 +88,18 @@ class Claim:
         """What lies there is another crawl's."""
         return self.holder is not None and not self.ours
 
-    def take(self, owner: Owner, *, resumed: bool) -> None:
+    def take(self, owner: Owner, *, resumed: bool, own: bool = False) -> None:
         """Hold the lock while this process lives. Raises `JobError` when another one does.
 
         *resumed*: the owner's job goes on. A new one may carry the directory and, within one
-        second, the date of the one it replaces: what that one left is not its own.
+        second, the date of the one it replaces: what that one left is not its own. *own*: what
+        names the owner was recorded by this process.
         """
         self.owner, self.resumed = owner, resumed
         self._fd = self._locked()
         stored = _parse(os.pread(self._fd, 65536, 0))
-        self.holder, self.base = stored if stored is not None else (None, None)
+        self.holder, self.base, self.sealed = stored if stored is not None else (None, None, None)
+        self._recorded = own and self.holder == owner
 
     def _locked(self) -> int:
         while True:
@@ -120,18 +123,18 @@ class Claim:
                 raise
             os.close(fd)  # its last holder removed it between our open and our lock: once more
 
-    def record(self, base: int | None) -> None:
+    def record(self, base: int | None, *, sealed: int | None = None) -> None:
         """Write down, durably, that the output is the owner's from *base* on."""
-        data = json.dumps(asdict(self.owner) | {"base": base}).encode()
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, data, 0)
+        data = json.dumps(asdict(self.owner) | {"base": base, "sealed": sealed}).encode()
+        # One write, which a kill does not part; JSON does not mind blanks after what was longer.
+        os.pwrite(self._fd, data.ljust(os.fstat(self._fd).st_size), 0)
         os.fsync(self._fd)
-        self.holder, self.base, self._recorded = self.owner, base, True
+        self.holder, self.base, self.sealed, self._recorded = self.owner, base, sealed, True
 
     def forget(self) -> None:
         """The output is nobody's any more: remove the file."""
         self.path.unlink(missing_ok=True)
-        self.holder, self.base, self._recorded = None, None, False
+        self.holder, self.base, self.sealed, self._recorded = None, None, None, False
 
     def release(self) -> None:
         """Let go. What was recorded stays for the owner's next process."""
@@ -152,6 +155,19 @@ def owner_of(lock: Path) -> Owner | None:
     return stored[0] if stored is not None else None
 
 
+def refuse_unfinished(working: Path, holder: Owner | None, owner: Owner) -> None:
+    """Raises `JobError` when *working* is what another, resumable crawl has left."""
+    if holder is None or not holder.resumable or holder.job == owner.job or not working.exists():
+        return
+    lock = working.name.removesuffix(".partial") + ".lock"
+    raise JobError(
+        f"{working} belongs to a crawl of {holder.spider} that has not finished"
+        f" (started {holder.started}, {holder.job})",
+        hint="Finish that one first, choose another file for this one (-o FILE), or, to give that"
+        f" one up, move {working.name} and {lock} away.",
+    )
+
+
 def _same_file(fd: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False))
@@ -159,12 +175,13 @@ def _same_file(fd: int, path: Path) -> bool:
         return False
 
 
-def _parse(data: bytes) -> tuple[Owner, int | None] | None:
+def _parse(data: bytes) -> tuple[Owner, int | None, int | None] | None:
     """What `record` wrote; None for anything else: then nothing was written under it either."""
     try:
         stored: Any = json.loads(data)
-        base = stored.pop("base")
+        base, sealed = stored.pop("base"), stored.pop("sealed", None)
         owner = Owner(**{name: str(value) for name, value in stored.items()})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return (owner, base) if isinstance(base, int | None) else None
+    fit = isinstance(base, int | None) and isinstance(sealed, int | None)
+    return (owner, base, sealed) if fit else None

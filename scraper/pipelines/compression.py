@@ -7,13 +7,16 @@ A gzip file may consist of many members (RFC 1952, section 2.2), a zstd file of 
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import MappingProxyType
 
 import zstandard
 
-__all__ = ["COMPRESSED", "encoder", "plain_suffix"]
+from scraper.errors import UsageError
+
+__all__ = ["COMPRESSED", "encoder", "head", "plain_suffix"]
 
 _GZIP_LEVEL, _ZSTD_LEVEL = 6, 3  # what gzip and zstd take by themselves
 
@@ -36,6 +39,27 @@ COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType({
 def encoder(path: str) -> Callable[[bytes], bytes] | None:
     """What compresses the blocks of a file of this name; None for one that is not compressed."""
     return COMPRESSED.get(PurePath(path).suffix.lower())
+
+
+def head(path: Path, size: int) -> bytes:
+    """The first *size* bytes of what a file holds, decompressed as its name says.
+
+    Raises `UsageError` when it is not what its name says.
+    """
+    ending = path.suffix.lower()
+    try:
+        with path.open("rb") as file:
+            if ending == ".gz":
+                return gzip.GzipFile(fileobj=file).read(size)
+            if ending == ".zst":
+                reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+                return bytes(reader.read(size))
+            return file.read(size)
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError):
+        raise UsageError(
+            f"{path} is not compressed as its name says, or damaged",
+            hint="Give this crawl another file, or move that one away.",
+        ) from None
 
 
 def plain_suffix(path: str) -> str:

@@ -2,7 +2,7 @@
 
 A stream is what goes to files of one name: one for each item type where the path holds `{item}`,
 else the only one. Its files are numbered parts where files are to have a largest size. Records go
-to a stream's last part alone; those before it are whole, and wait to be published with the rest.
+to a stream's last part alone; those before it are sealed, and wait to be published with the rest.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from scraper.errors import DamagedState
+from scraper.errors import DamagedState, ScraperError
 from scraper.pipelines.appendfile import AppendFile, Mode
-from scraper.pipelines.claim import Owner, owner_of
+from scraper.pipelines.claim import Owner, owner_of, refuse_unfinished
 from scraper.pipelines.compression import COMPRESSED, encoder
 from scraper.pipelines.filesystem import check_directory, file_name
 from scraper.pipelines.paths import output_error, placeholders, resolve
@@ -31,16 +31,17 @@ __all__ = ["FileSet", "Shape", "Stream"]
 class Shape:
     """How the files of a sink are made.
 
-    `records`, `size`: of one part, at most (bytes as they lie in the file; 0: no parts). `frame`:
-    the bytes of a group, from the stream's name, its records and whether they are the file's
-    first. `closing`: the bytes that end a file, from the stream's name and whether it is empty.
+    `records`, `size`: of one part, at most (bytes as they lie in the file; 0: no parts). `opening`:
+    the bytes that a stream's files begin with, from its name. `between`: those that part two
+    records. `closing`: those that end a file, from the stream's name and whether it is empty.
     """
 
-    mode: Mode
-    terminator: bytes
-    keep_empty: bool
-    frame: Callable[[str, Sequence[bytes], bool], Sequence[bytes]]
-    closing: Callable[[str, bool], bytes] | None
+    mode: Mode = "replace"
+    terminator: bytes = b"\n"
+    keep_empty: bool = True
+    opening: Callable[[str], bytes] = lambda stream: b""
+    between: bytes = b""
+    closing: Callable[[str, bool], bytes] = lambda stream, empty: b""
     records: int = 0
     size: int = 0
 
@@ -51,19 +52,25 @@ class Shape:
 
 @dataclass(slots=True)
 class Stream:
-    """One name's files. `records`: in part number `part`, which `file` is while it is open."""
+    """One name's files. `size`, `records`: of part number `part`, which takes the records.
+
+    `first`: part 1, which stays claimed while the crawl runs: nobody else begins the stream then.
+    `file`: the part that takes records. Both while they are open.
+    """
 
     name: str
     part: int = 1
-    records: int = 0
     size: int = 0
+    records: int = 0
+    first: AppendFile | None = None
     file: AppendFile | None = None
 
 
 class FileSet:
     """The files that *template* means for *crawl*.
 
-    `single`: it is one file, whose name is known beforehand.
+    `single`: it is one file, whose name is known beforehand. `base`: the path, with `{item}` and
+    `{part}` where it has them.
     """
 
     def __init__(self, template: str, crawl: CrawlInfo, shape: Shape) -> None:
@@ -74,6 +81,9 @@ class FileSet:
         self.single = not (self.by_item or shape.parts)
         self.aside: dict[str, str] = {}
         self.displaced: list[Path] = []
+        self._known = False  # how much was committed
+        self._nothing = False  # was
+        self._torn = False
         self._crawl = crawl
         self._owner = Owner.of(crawl, self.template)
         self._encode = encoder(self.template)
@@ -91,29 +101,31 @@ class FileSet:
         return resolve(self.template, self._crawl, values)
 
     def _file(self, name: str, part: int) -> AppendFile:
-        shape, closing = self.shape, self.shape.closing
+        shape = self.shape
         return AppendFile(
             self.path(name, part),
             mode=shape.mode,
             terminator=shape.terminator,
-            keep_empty=shape.keep_empty or not self.single,
+            keep_empty=shape.keep_empty,
             encode=self._encode,
-            closing=partial(self._closing, name) if closing or self._encode else None,
+            closing=partial(self._closing, name),
             thread=self._thread,
         )
 
     def _closing(self, name: str, size: int) -> bytes:
-        tail = b"" if self.shape.closing is None else self.shape.closing(name, size == 0)
+        if not size and not self.shape.keep_empty:
+            return b""
+        tail = self.shape.closing(name, size == 0)
         return self._encode(tail) if self._encode is not None and (tail or not size) else tail
 
     # ── opening
 
     async def open(self) -> None:
         """Find out, before anything is fetched, whether files can be made there."""
-        if self.single:
-            stream = self.streams[""] = Stream("")
-            stream.file = self._file("", 1)
-            await stream.file.open(self._owner, resumed=self._crawl.resumed)
+        if not self.by_item:
+            stream = self._stream("")
+            stream.first = self._file("", 1)
+            await stream.first.open(self._owner, resumed=self._crawl.resumed)
             return
         fixed = self.base
         while "{item}" in str(fixed.parent) or "{part}" in str(fixed.parent):
@@ -122,115 +134,171 @@ class FileSet:
             check_directory(fixed.parent)
         except OSError as error:
             raise output_error(error, self.base) from error
+        for path, owner in self._begun():
+            if owner.spider == self._owner.spider:  # which will come to the same types of items
+                refuse_unfinished(self._file_at(path).working, owner, self._owner)
+
+    def _file_at(self, path: Path) -> AppendFile:
+        """A file of the set that is only to be moved."""
+        return AppendFile(path, mode=self.shape.mode, thread=self._thread)
 
     @asynccontextmanager
-    async def _opened(self, name: str, part: int) -> AsyncIterator[AppendFile]:
-        """A file that no records go to any more, for a while."""
-        file = self._file(name, part)
+    async def _opened(self, stream: Stream, part: int) -> AsyncIterator[AppendFile]:
+        """A part of *stream*: one that is open, or one that is opened for a while."""
+        if stream.file is not None and part == stream.part:
+            yield stream.file
+            return
+        if stream.first is not None and part == 1:
+            yield stream.first
+            return
+        file = self._file(stream.name, part)
         try:
-            await file.open(self._owner, resumed=True)
+            # A crawl without a job is the same for nobody else: these it has begun itself.
+            await file.open(self._owner, resumed=True, own=not self._owner.job)
             yield file
         finally:
             await file.aclose()
 
+    def _stream(self, name: str) -> Stream:
+        return self.streams.setdefault(name, Stream(name))
+
+    def _begun(self) -> list[tuple[Path, Owner]]:
+        """Files of the set that some run has begun, by the locks beside them.
+
+        Not those of other outputs that lie there: `*.jsonl` is also the name of rejected files.
+        """
+        pattern = escape(str(self.base)).replace("{item}", "*").replace("{part}", "*") + ".lock"
+        root = Path(self.base.anchor)
+        locks = sorted(root.glob(str(Path(pattern).relative_to(root))))
+        return [
+            (lock.with_name(lock.name.removesuffix(".lock")), owner)
+            for lock in locks
+            if (owner := owner_of(lock)) is not None and owner.output == self.template
+        ]
+
+    # ── recovering
+
     def recall(self, position: Any) -> None:
-        """The streams as they were committed at *position*. Raises `DamagedState`."""
+        """The streams as they were committed at *position* (None: nothing was).
+
+        Raises `DamagedState`.
+        """
         for name, (part, size, records) in _streams(position, self.base).items():
-            stream = self.streams.setdefault(name, Stream(name))
+            stream = self._stream(name)
             stream.part, stream.size, stream.records = part, size, records
-            if stream.file is not None:
-                stream.file.recall(size)
+        self._known, self._nothing, self._torn = True, position is None, False
 
     async def rewind(self, position: Any) -> None:
         """Be what was committed at *position*; None: nothing was."""
         self.recall(position)
         for stream in self.streams.values():
             await self._begin(stream, None if position is None else stream.size)
-        if self._crawl.resumed and not self.single:
+            for part in range(1, stream.part):
+                async with self._opened(stream, part) as file:
+                    await file.check_sealed()
+        if not self.single:
             await self._remove_strays()
 
     async def _begin(self, stream: Stream, size: int | None) -> AppendFile:
-        file = stream.file
-        if file is None:
-            file = stream.file = self._file(stream.name, stream.part)
-            await file.open(self._owner, resumed=self._crawl.resumed or size is not None)
+        """Open the part that takes records, and part 1, if another does."""
+        resumed = self._crawl.resumed or size is not None
+        if stream.first is None:
+            stream.first = self._file(stream.name, 1)
+            await stream.first.open(self._owner, resumed=resumed)
+        file = stream.first
+        if stream.part > 1:
+            file = self._file(stream.name, stream.part)
+            stream.file = file  # closed with the rest, whatever comes
+            await file.open(self._owner, resumed=resumed)
         await file.rewind(size)
-        stream.size = file.size
+        stream.file, stream.size = file, file.size
         if file.displaced is not None:
             self.displaced.append(file.displaced)
         return file
 
     async def _remove_strays(self) -> None:
-        """What an earlier process of this run began and never committed holds nothing."""
+        """Files that this run does not know of.
+
+        Those that an earlier process of it began and never committed hold nothing. Those of a run
+        that nobody can resume are displaced, as if this one had come to them.
+        """
         expected = {
             self.path(stream.name, part)
             for stream in self.streams.values()
             for part in range(1, stream.part + 1)
         }
-        for path in self.found():
-            if path not in expected:
-                stray = AppendFile(path, mode=self.shape.mode, thread=self._thread)
-                try:
-                    await stray.open(self._owner, resumed=True)
-                    await stray.rewind(None)
-                    await stray.set_aside()
-                finally:
-                    await stray.aclose()
-
-    def found(self) -> list[Path]:
-        """Files of the set that this run has begun, by the locks beside them."""
-        pattern = escape(str(self.base)).replace("{item}", "*").replace("{part}", "*") + ".lock"
-        root = Path(self.base.anchor)
-        locks = sorted(root.glob(str(Path(pattern).relative_to(root))))
-        return [
-            lock.with_name(lock.name.removesuffix(".lock"))
-            for lock in locks
-            if (owner := owner_of(lock)) is not None
-            and owner.same(self._owner)
-            and owner.output == self.template
-        ]
+        for path, owner in self._begun():
+            elsewhere = owner.resumable and owner.job != self._owner.job
+            if path in expected or elsewhere or owner.spider != self._owner.spider:
+                continue
+            stray = self._file_at(path)
+            try:
+                await stray.open(self._owner, resumed=self._crawl.resumed)
+                await stray.rewind(None)
+                if stray.displaced is not None:
+                    self.displaced.append(stray.displaced)
+                await stray.set_aside()
+            finally:
+                await stray.aclose()
 
     # ── writing
 
-    async def write(self, name: str, records: Sequence[bytes]) -> None:
-        """Append a group's records to the stream *name*, in as many parts as it takes."""
-        stream = self.streams.setdefault(name, Stream(name))
+    async def write(self, groups: Mapping[str, Sequence[bytes]]) -> None:
+        """Append a group's records, by stream, in as many parts as it takes.
+
+        After a failure no further group is taken: some of this one may have been written.
+        """
+        if self._torn:
+            raise ScraperError(f"{self.base} takes no records now: rewind it first")
+        self._torn = True
+        for name, records in groups.items():
+            await self._write(self._stream(name), records)
+        self._torn = False
+
+    async def _write(self, stream: Stream, records: Sequence[bytes]) -> None:
         while records:
             file = stream.file or await self._begin(stream, None)
-            room = self._room(stream, records)
+            lead = b"" if file.size else self.shape.opening(stream.name)
+            room = self._room(stream, records, len(lead))
             if not room:
                 await self._next_part(stream)
                 continue
-            first = file.size == 0
-            await file.write(self.shape.frame(name, records[:room], first))
+            await file.write(self._framed(lead, records[:room], first=not file.size))
             stream.size, stream.records = file.size, stream.records + room
             records = records[room:]
 
-    def _room(self, stream: Stream, records: Sequence[bytes]) -> int:
-        """How many of *records* the part takes: at least one, if it is empty.
+    def _framed(self, lead: bytes, records: Sequence[bytes], *, first: bool) -> Sequence[bytes]:
+        between = self.shape.between
+        if between:
+            head, *rest = records
+            records = [head if first else between + head, *(between + record for record in rest)]
+        return [lead, *records] if lead else records
 
-        What is compressed has a size only afterwards: then a part ends with the group that fills
-        it.
-        """
+    def _room(self, stream: Stream, records: Sequence[bytes], lead: int) -> int:
+        """How many of *records* the part takes: at least one, if it is empty."""
         shape, room = self.shape, len(records)
         if shape.records:
-            room = min(room, shape.records - stream.records)
-        if shape.size and stream.records and stream.size >= shape.size:
-            return 0
-        if shape.size and self._encode is None:
-            size = stream.size
-            for place in range(room):
-                size += len(records[place])
-                if size > shape.size and stream.records + place:
-                    return place
+            room = max(0, min(room, shape.records - stream.records))
+        if not shape.size:
+            return room
+        left = shape.size - stream.size - lead - len(shape.closing(stream.name, False))
+        if self._encode is not None:
+            # How much smaller they get is known afterwards: what is left is filled step by step,
+            # until a step is not worth the while. What cannot be compressed grows a little.
+            left = left * 1000 // 1001 - 100 if left > shape.size // 50 else 0
+        for place in range(room):
+            left -= len(records[place]) + len(shape.between)
+            if left < 0 and stream.records + place:
+                return place
         return room
 
     async def _next_part(self, stream: Stream) -> None:
         """The part is full: it stays as it is until it is published."""
-        if stream.file is not None:
-            await stream.file.seal()
-            await stream.file.aclose()
-        stream.file = None
+        file, stream.file = stream.file, None
+        if file is not None:
+            await file.seal()
+            if file is not stream.first:
+                await file.aclose()
         stream.part, stream.size, stream.records = stream.part + 1, 0, 0
 
     @property
@@ -242,31 +310,30 @@ class FileSet:
 
     async def publish(self) -> list[Path]:
         """Put all files under their names; return them. Idempotent, once the position is known."""
+        if self._torn:
+            raise ScraperError(f"{self.base} ends in a torn record: not published")
         published: list[Path] = []
         for stream in self.streams.values():
-            for part in range(1, stream.part):
-                async with self._opened(stream.name, part) as file:
+            # Part 1 comes last: what claims it keeps other crawls from all of them.
+            for part in range(stream.part, 0, -1):
+                if part == 1:
+                    self._remove_surplus(stream)
+                async with self._opened(stream, part) as file:
+                    if self._known and part == stream.part and stream.file is None:
+                        file.recall(None if self._nothing else stream.size)
                     await file.publish()
                     published.append(file.path)
-            if stream.file is not None:
-                await stream.file.publish()
-                published.append(stream.file.path)
-            else:
-                async with self._opened(stream.name, stream.part) as file:
-                    file.recall(stream.size)
-                    await file.publish()
-                    published.append(file.path)
-            self._remove_surplus(stream)
         return published
 
     def _remove_surplus(self, stream: Stream) -> None:
         """Parts of an earlier crawl beyond this one's last would pass for this one's."""
         if not self.shape.parts:
             return
-        part = stream.part + 1
-        while (path := self.path(stream.name, part)).is_file():
+        surplus: list[Path] = []
+        while (path := self.path(stream.name, stream.part + 1 + len(surplus))).is_file():
+            surplus.append(path)
+        for path in reversed(surplus):  # so that the rest is found again after a crash
             path.unlink()
-            part += 1
 
     async def reopen(self, position: Any, aside: Mapping[str, str]) -> None:
         """Make what was published the working set again; the streams' parts before the last stay.
@@ -275,33 +342,33 @@ class FileSet:
         """
         self.recall(position)
         for stream in self.streams.values():
-            for part in range(1, stream.part):
-                path = self.path(stream.name, part)
-                if str(path) in aside:
-                    async with self._opened(stream.name, part) as file:
-                        await file.reopen(None, Path(aside[str(path)]))
-            if stream.file is None:
-                stream.file = self._file(stream.name, stream.part)
-                await stream.file.open(self._owner, resumed=True)
-            found = aside.get(str(stream.file.path))
-            stream.size = await stream.file.reopen(stream.size, Path(found) if found else None)
+            for part in range(1, stream.part + 1):
+                source = aside.get(str(self.path(stream.name, part)))
+                there = Path(source) if source is not None else None
+                async with self._opened(stream, part) as file:
+                    if part == stream.part:
+                        stream.size = await file.reopen(stream.size, there)
+                    elif there is not None or part == 1:  # which claims the stream
+                        await file.reopen(None, there)
 
     async def set_aside(self) -> None:
-        """Move what this run wrote out of the way, finished parts included."""
-        files = [stream.file for stream in self.streams.values() if stream.file is not None]
-        for file in files:
-            await file.set_aside()
-            self._moved(file)
-        done = {file.path for file in files}
-        for path in self.found() if not self.single else ():
-            if path not in done:
-                part = AppendFile(path, mode=self.shape.mode, thread=self._thread)
-                try:
-                    await part.open(self._owner, resumed=True)
-                    await part.set_aside()
-                    self._moved(part)
-                finally:
-                    await part.aclose()
+        """Move what this run wrote out of the way, sealed parts included."""
+        failed = any(stream.file is not None for stream in self.streams.values())
+        for stream in self.streams.values():
+            for part in range(1, stream.part + 1):
+                async with self._opened(stream, part) as file:
+                    await file.set_aside(failed=failed)
+                    self._moved(file)
+        for path, owner in self._begun() if not self.single else ():
+            if not owner.same(self._owner):
+                continue
+            file = self._file_at(path)
+            try:
+                await file.open(self._owner, resumed=True)
+                await file.set_aside(failed=failed)
+                self._moved(file)
+            finally:
+                await file.aclose()
 
     def _moved(self, file: AppendFile) -> None:
         if file.aside is not None:
@@ -311,8 +378,10 @@ class FileSet:
         """Let go of the files; what is unfinished stays for the next process."""
         try:
             for stream in self.streams.values():
-                if stream.file is not None:
-                    await stream.file.aclose()
+                for file in {
+                    id(file): file for file in (stream.first, stream.file) if file
+                }.values():
+                    await file.aclose()
         finally:
             self._thread.shutdown(wait=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,13 +15,18 @@ __all__ = [
     "BLOCK",
     "blocks",
     "check_directory",
+    "copy_start",
+    "cut_off",
+    "ends_with",
     "file_name",
     "flush",
     "flushed_size",
     "is_plain",
     "no_follow",
+    "put_back",
     "reserve",
     "sync_directory",
+    "write_all",
 ]
 
 BLOCK = 4 << 20
@@ -57,6 +63,20 @@ def flushed_size(fd: int) -> int:
     return os.fstat(fd).st_size
 
 
+def write_all(fd: int, data: bytes, at: int) -> None:
+    """Write *data* at that byte, in as many writes as the system makes of it."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest, at)
+        rest, at = rest[written:], at + written
+
+
+def ends_with(fd: int, end: int, terminator: bytes) -> bool:
+    """Whether *terminator* stands before byte *end*, or nothing does."""
+    length = len(terminator)
+    return end == 0 or os.pread(fd, length, max(0, end - length)) == terminator
+
+
 def no_follow(path: str, flags: int) -> int:
     """An opener (see `open`) for regular files that follows no symbolic link."""
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -85,6 +105,67 @@ def reserve(path: Path, suffix: str) -> Path:
             number += 1
         else:
             return name
+
+
+def copy_start(source: Path, size: int, target: Path) -> None:
+    """Write the first *size* bytes of *source* to *target*, durably, in place of what was there."""
+    target.unlink(missing_ok=True)
+    try:
+        with target.open("xb") as new:
+            if size:
+                with source.open("rb") as old:
+                    while size and (block := old.read(min(BLOCK, size))):
+                        new.write(block)
+                        size -= len(block)
+            new.flush()
+            os.fsync(new.fileno())
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def cut_off(source: Path, base: int, target: Path) -> None:
+    """Move what *source* holds from byte *base* on to *target*, which is there already."""
+    with source.open("r+b") as old:
+        old.seek(base)
+        with target.open("wb") as new:
+            shutil.copyfileobj(old, new, BLOCK)
+            new.flush()
+            os.fsync(new.fileno())
+        sync_directory(target.parent)
+        old.truncate(base)
+        os.fsync(old.fileno())
+
+
+def put_back(source: Path, target: Path, base: int, terminator: bytes) -> int:
+    """Undo `cut_off`: make *target* go on at byte *base* with what *source* holds.
+
+    Returns where that ends. What follows there already stays, so that it can be done again.
+    A *terminator* at the start, which only ended a last line that had none, is left out when there
+    is no such line any more.
+    """
+    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        with source.open("rb") as old:
+            size = old.seek(0, os.SEEK_END)
+            old.seek(0)
+            if (
+                terminator
+                and old.read(len(terminator)) == terminator
+                and ends_with(fd, base, terminator)
+            ):
+                size -= len(terminator)
+            else:
+                old.seek(0)
+            if os.fstat(fd).st_size < base + size:
+                at = base
+                while block := old.read(BLOCK):
+                    write_all(fd, block, at)
+                    at += len(block)
+                os.fsync(fd)
+        return base + size
+    finally:
+        os.close(fd)
 
 
 def sync_directory(directory: Path) -> None:

@@ -13,6 +13,7 @@
         def published(self, root):  # the records of the finished output
             return (root / "out.txt").read_bytes().splitlines(keepends=True)
 
+`scraper.testing.reopening.ReopensContract` is this suite and more, for sinks that have `reopen`.
 Every test plays several processes: a crash is a sink that is closed without another word, its
 successor a new object that is opened with the same `CrawlInfo` and told the committed position.
 """
@@ -25,7 +26,7 @@ import json
 import os
 import resource
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,7 +38,7 @@ from hypothesis import strategies as st
 from scraper.errors import DamagedState, JobError, OutOfResource, UsageError
 from scraper.protocols import CrawlInfo, RewindSink
 
-__all__ = ["SinkContract", "crawl_info"]
+__all__ = ["SinkContract", "crawl_info", "recall"]
 
 
 def crawl_info(
@@ -59,6 +60,12 @@ class SinkContract:
     publishes_nothing: ClassVar[bool] = False
     """No records: no output, instead of an empty one."""
 
+    bulk: ClassVar[int] = 8192
+    """The size of the records of which one fits on the full disk, and of two a part."""
+
+    room: ClassVar[int] = 20_000
+    """Bytes that a file may have on the full disk."""
+
     # ── what a derived class says
 
     def make(self) -> RewindSink:
@@ -66,7 +73,7 @@ class SinkContract:
         raise NotImplementedError
 
     def working(self, root: Path) -> Path:
-        """The file in which unfinished records lie."""
+        """The file in which unfinished records lie: the last one, when there are several."""
         raise NotImplementedError
 
     def published(self, root: Path) -> list[Any]:
@@ -76,6 +83,14 @@ class SinkContract:
     def record(self, number: int, size: int = 1) -> Any:
         """A record as the sink's `process` stages it: another for each number, larger by size."""
         return json.dumps({"n": number, "pad": "x" * size}).encode() + b"\n"
+
+    def shown(self, record: Any) -> bytes:
+        """What is in a file when it holds *record*."""
+        return record if isinstance(record, bytes) else json.dumps(record).encode()
+
+    def content(self, path: Path) -> bytes:
+        """What a file holds, without the compression that its name tells of."""
+        return path.read_bytes()
 
     # ── how processes live and die
 
@@ -97,6 +112,17 @@ class SinkContract:
             known.touch()
         return sink
 
+    async def publish(self, crawl: CrawlInfo, position: Any) -> None:
+        """A process that publishes what was committed at *position*."""
+        async with self.process(crawl) as sink:
+            await recall(sink, position)
+            await sink.publish()
+
+    async def set_aside(self, crawl: CrawlInfo) -> None:
+        """A process that gives up what an earlier one has written."""
+        async with self.process(crawl) as sink:
+            await sink.set_aside()
+
     async def write(self, crawl: CrawlInfo, position: Any, records: Sequence[Any]) -> Any:
         """A process that goes on at *position*, writes one group and crashes."""
         async with self.process(crawl) as sink:
@@ -105,6 +131,14 @@ class SinkContract:
 
     def records(self, count: int, first: int = 0) -> list[Any]:
         return [self.record(number) for number in range(first, first + count)]
+
+    def kept(self, root: Path) -> bytes:
+        """Everything that lies below *root*."""
+        return b"".join(self.content(path) for path in sorted(root.rglob("*")) if path.is_file())
+
+    def keeps(self, root: Path, records: Sequence[Any]) -> bool:
+        kept = self.kept(root)
+        return all(self.shown(record) in kept for record in records)
 
     # ── the promise
 
@@ -160,16 +194,39 @@ class SinkContract:
 
     def test_publish_is_idempotent_and_needs_no_rewind(self, tmp_path: Path) -> None:
         crawl = crawl_info(tmp_path)
-        asyncio.run(self.write(crawl, None, self.records(3)))
+        position = asyncio.run(self.write(crawl, None, self.records(3)))
 
         async def publish() -> None:
             async with self.process(crawl) as sink:
+                await recall(sink, position)
                 await sink.publish()
                 await sink.publish()
 
         for _ in range(3):
             asyncio.run(publish())
             assert self.published(tmp_path) == self.records(3)
+
+    @pytest.mark.parametrize("count", [0, 3])
+    def test_publishing_was_killed(self, tmp_path: Path, count: int) -> None:
+        """While it wrote what ends the output: whatever stands there is not taken for it."""
+        crawl = crawl_info(tmp_path)
+        position: Any = None
+        if count:
+            position = asyncio.run(self.write(crawl, None, self.records(count)))
+        else:
+            asyncio.run(self._rewound(crawl))
+        if not hasattr(self.make(), "recall"):
+            pytest.skip("the sink has no recall: it does not ask what was committed")
+        if not (self.live and not count):  # without a record nobody can say where it begins
+            with self.working(tmp_path).open("ab") as tail:
+                tail.write(b"]\n")
+        for _ in range(2):
+            asyncio.run(self.publish(crawl, position))
+            assert self.published(tmp_path) == self.records(count)
+
+    async def _rewound(self, crawl: CrawlInfo) -> None:
+        async with self.process(crawl) as sink:
+            await sink.rewind(None)
 
     def test_opening_changes_nothing(self, tmp_path: Path) -> None:
         crawl = crawl_info(tmp_path)
@@ -187,15 +244,15 @@ class SinkContract:
         crawl = crawl_info(tmp_path)
         committed = asyncio.run(self.write(crawl, None, self.records(2)))
         asyncio.run(self.write(crawl, committed, self.records(4, 100)))
-        asyncio.run(self.write(crawl, committed, self.records(2, 2)))
-        asyncio.run(_ended(self, crawl, "publish"))
+        committed = asyncio.run(self.write(crawl, committed, self.records(2, 2)))
+        asyncio.run(self.publish(crawl, committed))
         assert self.published(tmp_path) == self.records(4)
 
     def test_first_group_uncommitted(self, tmp_path: Path) -> None:
         crawl = crawl_info(tmp_path)
         asyncio.run(self.write(crawl, None, self.records(4, 100)))
-        asyncio.run(self.write(crawl, None, self.records(2)))
-        asyncio.run(_ended(self, crawl, "publish"))
+        position = asyncio.run(self.write(crawl, None, self.records(2)))
+        asyncio.run(self.publish(crawl, position))
         assert self.published(tmp_path) == self.records(2)
 
     def test_less_than_committed_is_refused(self, tmp_path: Path) -> None:
@@ -219,10 +276,9 @@ class SinkContract:
         crawl = crawl_info(tmp_path)
         for number in range(3):
             asyncio.run(self.write(crawl, None, [self.record(number)]))
-            asyncio.run(_ended(self, crawl, "set_aside"))
+            asyncio.run(self.set_aside(crawl))
             assert self.published(tmp_path) == []
-            kept = b"".join(_contents(tmp_path).values())
-            assert all(_bytes(self.record(earlier)) in kept for earlier in range(number + 1))
+            assert self.keeps(tmp_path, self.records(number + 1))
 
     def test_set_aside_by_the_writing_process(self, tmp_path: Path) -> None:
         async def crawl() -> dict[str, Any]:
@@ -234,16 +290,18 @@ class SinkContract:
                 return sink.describe()
 
         told = asyncio.run(crawl())
-        assert _bytes(self.record(2)) in Path(told["aside"]).read_bytes()
+        asides = told.get("asides", {"": told["aside"]})
+        kept = b"".join(self.content(Path(aside)) for aside in asides.values())
+        assert all(self.shown(record) in kept for record in self.records(3))
         assert self.published(tmp_path) == []
 
     def test_starts_anew_after_set_aside(self, tmp_path: Path) -> None:
         crawl = crawl_info(tmp_path)
         asyncio.run(self.write(crawl, None, self.records(3, 100)))
-        asyncio.run(_ended(self, crawl, "set_aside"))
+        asyncio.run(self.set_aside(crawl))
         later = crawl_info(tmp_path, job="later", started="20270102T030405Z")
-        asyncio.run(self.write(later, None, self.records(2)))
-        asyncio.run(_ended(self, later, "publish"))
+        position = asyncio.run(self.write(later, None, self.records(2)))
+        asyncio.run(self.publish(later, position))
         assert self.published(tmp_path) == self.records(2)
 
     def test_new_job_in_the_place_of_an_unfinished_one(self, tmp_path: Path) -> None:
@@ -253,24 +311,24 @@ class SinkContract:
         crawl.job_dir.rename(tmp_path / ".scrape/old")  # as --fresh does
         again = crawl_info(tmp_path)
 
-        async def start() -> dict[str, Any]:
+        async def start() -> tuple[dict[str, Any], Any]:
             async with self.process(again) as sink:
                 await sink.rewind(None)
-                await sink.write(self.records(2))
-                return sink.describe()
+                position = await sink.write(self.records(2))
+                return sink.describe(), position
 
-        assert "aside" not in asyncio.run(start()), "what it wrote itself is in its place"
-        kept = b"".join(_contents(tmp_path).values())
-        assert all(_bytes(record) in kept for record in self.records(3, 100))
-        asyncio.run(_ended(self, again, "publish"))
+        told, position = asyncio.run(start())
+        assert "aside" not in told, "what it wrote itself is in its place"
+        assert self.keeps(tmp_path, self.records(3, 100))
+        asyncio.run(self.publish(again, position))
         assert self.published(tmp_path) == self.records(2)
 
     def test_project_that_was_moved(self, tmp_path: Path) -> None:
         old, new = tmp_path / "old", tmp_path / "new"
         position = asyncio.run(self.write(crawl_info(old), None, self.records(2)))
         old.rename(new)
-        asyncio.run(self.write(crawl_info(new), position, self.records(1, 2)))
-        asyncio.run(_ended(self, crawl_info(new), "publish"))
+        position = asyncio.run(self.write(crawl_info(new), position, self.records(1, 2)))
+        asyncio.run(self.publish(crawl_info(new), position))
         assert self.published(new) == self.records(3)
 
     def test_two_crawls_at_once(self, tmp_path: Path) -> None:
@@ -291,18 +349,34 @@ class SinkContract:
         position = asyncio.run(self.write(crawl, None, self.records(2)))
         with pytest.raises(JobError):
             asyncio.run(self.write(crawl_info(tmp_path, job="other"), None, self.records(9, 50)))
-        asyncio.run(self.write(crawl, position, self.records(1, 2)))
-        asyncio.run(_ended(self, crawl, "publish"))
+        position = asyncio.run(self.write(crawl, position, self.records(1, 2)))
+        asyncio.run(self.publish(crawl, position))
         assert self.published(tmp_path) == self.records(3)
 
     def test_output_that_nobody_can_resume_is_kept(self, tmp_path: Path) -> None:
         stateless = crawl_info(tmp_path, job=None)
         asyncio.run(self.write(stateless, None, self.records(2, 100)))
-        asyncio.run(self.write(crawl_info(tmp_path), None, self.records(2)))
-        kept = b"".join(_contents(tmp_path).values())
-        assert all(_bytes(record) in kept for record in self.records(2, 100))
-        asyncio.run(_ended(self, crawl_info(tmp_path), "publish"))
+        position = asyncio.run(self.write(crawl_info(tmp_path), None, self.records(2)))
+        assert self.keeps(tmp_path, self.records(2, 100))
+        asyncio.run(self.publish(crawl_info(tmp_path), position))
         assert self.published(tmp_path) == self.records(2)
+
+    @pytest.mark.parametrize("ending", ["publish", "set_aside"])
+    def test_crawl_that_leaves_no_state(self, tmp_path: Path, ending: str) -> None:
+        async def crawl() -> None:
+            async with self.process(crawl_info(tmp_path, job=None)) as sink:
+                await sink.rewind(None)
+                await sink.write(self.records(3))
+                await sink.write(self.records(5, 3))
+                await (sink.publish() if ending == "publish" else sink.set_aside())
+
+        asyncio.run(crawl())
+        if ending == "publish":
+            assert self.published(tmp_path) == self.records(8)
+        else:
+            assert self.published(tmp_path) == []
+            assert self.keeps(tmp_path, self.records(8))
+        assert self.live or not self.working(tmp_path).exists()
 
     def test_place_that_cannot_be_written(self, tmp_path: Path) -> None:
         crawl = crawl_info(tmp_path)
@@ -325,19 +399,19 @@ class SinkContract:
         async def until_full() -> Any:
             async with self.process(crawl) as sink:
                 await sink.rewind(None)
-                position = await sink.write([self.record(0, 8192)])
+                position = await sink.write([self.record(0, self.bulk)])
                 # One whole record fits and a part of the next: a torn tail, as on a full disk.
-                with _largest_file(20_000), pytest.raises(OutOfResource) as caught:
-                    await sink.write([self.record(number, 8192) for number in (50, 51)])
-                assert str(self.working(tmp_path)) in str(caught.value)
+                with _largest_file(self.room), pytest.raises(OutOfResource) as caught:
+                    await sink.write([self.record(number, self.bulk) for number in (50, 51)])
+                assert str(self.working(tmp_path).parent) in str(caught.value)
                 with pytest.raises(Exception, match=r"rewind|torn"):  # no record after a torn one
                     await sink.write([self.record(52)])
                 return position
 
         position = asyncio.run(until_full())
-        asyncio.run(self.write(crawl, position, [self.record(1)]))
-        asyncio.run(_ended(self, crawl, "publish"))
-        assert self.published(tmp_path) == [self.record(0, 8192), self.record(1)]
+        position = asyncio.run(self.write(crawl, position, [self.record(1)]))
+        asyncio.run(self.publish(crawl, position))
+        assert self.published(tmp_path) == [self.record(0, self.bulk), self.record(1)]
 
     def test_any_history_gives_the_committed_records(self) -> None:
         group = st.tuples(st.lists(st.integers(1, 400), max_size=5), st.booleans())
@@ -362,8 +436,9 @@ class SinkContract:
         for event in history:
             if isinstance(event, bytes):
                 await sink.aclose()
-                with self.working(root).open("ab") as tail:
-                    tail.write(event)
+                if self.working(root).exists():
+                    with self.working(root).open("ab") as tail:
+                        tail.write(event)
                 sink = await self._resumed(crawl, position)
                 continue
             sizes, durable = event
@@ -386,14 +461,11 @@ class SinkContract:
         return sink
 
 
-async def _ended(contract: SinkContract, crawl: CrawlInfo, how: str) -> None:
-    async with contract.process(crawl) as sink:
-        ending: Awaitable[None] = getattr(sink, how)()
-        await ending
-
-
-def _bytes(record: Any) -> bytes:
-    return record if isinstance(record, bytes) else json.dumps(record).encode()
+async def recall(sink: RewindSink, position: Any) -> None:
+    """Tell *sink* what was committed, as a process does that only publishes."""
+    hook: Callable[[Any], Awaitable[None]] | None = getattr(sink, "recall", None)
+    if hook is not None:
+        await hook(position)
 
 
 def _contents(root: Path) -> dict[Path, bytes]:

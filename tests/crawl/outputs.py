@@ -6,7 +6,9 @@ have it, so that one oracle judges all outputs.
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,7 +110,34 @@ def by_item(root: Path) -> Rows:
     return pages
 
 
-OUTPUTS: dict[str, Output]
+def json_array(root: Path) -> Rows:
+    rows = json.loads((root / "out.json").read_bytes())
+    assert isinstance(rows, list)
+    return rows
+
+
+def csv_rows(text: str) -> Rows:
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    assert text.count("n,title,") == 1, "the header, once"
+    return [
+        {
+            "n": int(row["n"]),
+            "title": row["title"],
+            "links": json.loads(row["links"]),
+            "price": row["price"] or None,
+            "even": json.loads(row["even"]),
+        }
+        for row in rows
+    ]
+
+
+def csv_file(root: Path) -> Rows:
+    return csv_rows((root / "out.csv").read_text())
+
+
+def csv_gz(root: Path) -> Rows:
+    with gzip.open(root / "out.csv.gz", "rt", newline="") as file:
+        return csv_rows(file.read())
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +156,9 @@ OUTPUTS = {
     "jsonl": Output('use = "jsonl"\npath = "out.jsonl"', jsonl),
     "jsonl.gz": Output('use = "jsonl"\npath = "out.jsonl.gz"', jsonl_gz),
     "jsonl.zst": Output('use = "jsonl"\npath = "out.jsonl.zst"', jsonl_zst),
+    "json": Output('use = "json"\npath = "out.json"', json_array),
+    "csv": Output('use = "csv"\npath = "out.csv"', csv_file),
+    "csv.gz": Output('use = "csv"\npath = "out.csv.gz"', csv_gz),
     "parts": Output('use = "jsonl"\npath = "out.jsonl"\nrecords_per_file = 100', parts),
     "items": Output('use = "jsonl"\npath = "out/{item}.jsonl"', by_item, both=True),
 }

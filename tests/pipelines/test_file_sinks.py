@@ -1,0 +1,279 @@
+"""The contract, for every sink whose output is files that grow, in every shape they may have.
+
+Records go in as the sinks stage them; independent readers take them out again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import gzip
+import io
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import zstandard
+
+from scraper.pipelines.append import AppendSink
+from scraper.pipelines.csv import Csv
+from scraper.pipelines.json_array import JsonArray
+from scraper.pipelines.jsonl import Jsonl
+from scraper.testing.reopening import ReopensContract
+from scraper.testing.sinks import crawl_info
+
+TYPES = ("Author", "Book", "dict")
+
+
+def plain(path: Path) -> bytes:
+    """What a file holds, by the reader that its name asks for. Fails on anything torn."""
+    data = path.read_bytes()
+    if path.name.endswith(".lock"):
+        return data
+    if ".gz" in path.suffixes:
+        return gzip.decompress(data)
+    if ".zst" in path.suffixes:
+        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
+            return bytes(reader.read())
+    return data
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    """The records of a published file, as the format's own reader has them."""
+    data = plain(path)
+    if ".jsonl" in path.suffixes:
+        assert not data or data.endswith(b"\n")
+        return [json.loads(line) for line in data.splitlines()]
+    if ".json" in path.suffixes:
+        found = json.loads(data)
+        assert isinstance(found, list)
+        return found
+    if not data:
+        return []  # not published: made by a crawl in mode "append" that was set aside
+    rows = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+    assert rows[0] == ["n", "pad"], "the header, once"
+    assert all(len(row) == 2 for row in rows)
+    return [{"n": int(n), "pad": pad} for n, pad in rows[1:]]
+
+
+class Files(ReopensContract):
+    """What all of them share: `data/` holds nothing else than the output."""
+
+    name = "out.jsonl"
+    options: dict[str, Any] = {}
+
+    def make(self) -> AppendSink:
+        return self.sink("data/" + self.name, **self.options)
+
+    def sink(self, path: str, **options: Any) -> AppendSink:
+        return Jsonl(path, **options)
+
+    @property
+    def by_item(self) -> bool:
+        return "{item}" in self.name
+
+    def record(self, number: int, size: int = 1) -> bytes:
+        # Letters that cannot be compressed, in order that sizes are what they seem.
+        noise = random.Random(number).randbytes(size)
+        pad = base64.b85encode(noise).decode().replace(",", "_")[:size]
+        pad = "p" + re.sub(r'["\\]', "_", pad)[1:]
+        return self.named(number, self.line({"n": number, "pad": pad}))
+
+    def named(self, number: int, line: bytes) -> bytes:
+        return TYPES[number % 3].encode() + b"\0" + line if self.by_item else line
+
+    def line(self, item: dict[str, Any]) -> bytes:
+        return json.dumps(item).encode() + b"\n"
+
+    def shown(self, record: bytes) -> bytes:
+        return record.partition(b"\0")[2] if self.by_item else record
+
+    def content(self, path: Path) -> bytes:
+        return plain(path)
+
+    def outputs(self, root: Path) -> list[Path]:
+        unfinished = re.compile(r"\.(partial|lock|failed|aside)\b")
+        found = (p for p in root.glob("data/**/*") if p.is_file())
+        return sorted(p for p in found if not unfinished.search(p.name))
+
+    def published(self, root: Path) -> list[bytes]:
+        found: list[dict[str, Any]] = []
+        for path in self.outputs(root):
+            items = objects(path)
+            if self.by_item:
+                assert {TYPES[item["n"] % 3] for item in items} <= {re.split(r"[-.]", path.name)[0]}
+                assert [item["n"] for item in items] == sorted(item["n"] for item in items)
+            found += items
+        if self.by_item:  # in which order, each file says for itself
+            found.sort(key=lambda item: int(item["n"]))
+        return [self.named(item["n"], self.line(item)) for item in found]
+
+    def working(self, root: Path) -> Path:
+        parts = sorted(root.glob("data/*.partial"))
+        last = {"item": "Author", "part": "0001"}
+        name = self.name if "{" in self.name or not self.sharded else self._numbered()
+        return parts[-1] if parts else root / "data" / (name.format_map(last) + ".partial")
+
+    def test_crawl_without_items(self, tmp_path: Path) -> None:
+        """Nothing came: one file that says so, unless nobody knows its name."""
+        asyncio.run(self.delivered(crawl_info(tmp_path), 0))
+        assert len(self.outputs(tmp_path)) == (0 if self.by_item else 1)
+        assert self.published(tmp_path) == []
+
+    @property
+    def sharded(self) -> bool:
+        return "records_per_file" in self.options or "size_per_file" in self.options
+
+    def _numbered(self) -> str:
+        stem, dot, endings = self.name.partition(".")
+        return f"{stem}-{{part}}{dot}{endings}"
+
+
+class Json(Files):
+    name = "out.json"
+
+    def sink(self, path: str, **options: Any) -> AppendSink:
+        return JsonArray(path, **options)
+
+    def line(self, item: dict[str, Any]) -> bytes:
+        return json.dumps(item).encode()
+
+
+class Table(Files):
+    name = "out.csv"
+
+    def sink(self, path: str, **options: Any) -> AppendSink:
+        return Csv(path, fields=["n", "pad"], formulas="keep", **options)
+
+    def line(self, item: dict[str, Any]) -> bytes:
+        return f"{item['n']},{item['pad']}\n".encode()
+
+
+class Grows(Files):
+    """Mode "append": the file is there all the while."""
+
+    live = True
+    options = {"mode": "append"}
+
+    def working(self, root: Path) -> Path:
+        begun = [
+            file for file in self.outputs(root) if file.with_name(file.name + ".lock").exists()
+        ]
+        return begun[-1] if begun else root / "data" / self.name.format(item="Nobody")
+
+
+class Squeezed:
+    """Compressed."""
+
+    bulk = 12_000
+
+
+class TestJsonl(Files):
+    pass
+
+
+class TestJsonlGzip(Squeezed, Files):
+    name = "out.jsonl.gz"
+
+
+class TestJsonlZstd(Squeezed, Files):
+    name = "out.jsonl.zst"
+
+
+class TestJsonlAppend(Grows):
+    pass
+
+
+class TestJsonlGzipAppend(Squeezed, Grows):
+    name = "out.jsonl.gz"
+
+
+class TestJson(Json):
+    pass
+
+
+class TestJsonGzip(Squeezed, Json):
+    name = "out.json.gz"
+
+
+class TestCsv(Table):
+    pass
+
+
+class TestCsvZstd(Squeezed, Table):
+    name = "out.csv.zst"
+
+
+class TestCsvAppend(Grows, Table):
+    pass
+
+
+# ── in parts
+
+
+class Counted:
+    options = {"records_per_file": 3}
+    room: ClassVar[int] = 12_000  # of which a part has not more than two
+
+
+class Sized:
+    options = {"size_per_file": 700}
+    room: ClassVar[int] = 5_000
+
+
+class TestJsonlCounted(Counted, Files):
+    pass
+
+
+class TestJsonlSized(Sized, Files):
+    pass
+
+
+class TestJsonlZstdSized(Squeezed, Sized, Files):
+    name = "out.jsonl.zst"
+
+
+class TestJsonCounted(Counted, Json):
+    name = "{part}.json"
+
+
+class TestJsonGzipSized(Squeezed, Sized, Json):
+    name = "out.json.gz"
+
+
+class TestCsvCounted(Counted, Table):
+    pass
+
+
+class TestCsvGzipSized(Squeezed, Sized, Table):
+    name = "out-{part}.csv.gz"
+
+
+# ── by the type of item
+
+
+class TestJsonlByItem(Files):
+    name = "{item}.jsonl"
+    room: ClassVar[int] = 12_000
+
+
+class TestJsonByItem(Json):
+    name = "{item}.json"
+    room: ClassVar[int] = 12_000
+
+
+class TestCsvByItemAppend(Grows, Table):
+    name = "{item}.csv"
+    room: ClassVar[int] = 12_000
+
+
+class TestCsvGzipByItemCounted(Squeezed, Counted, Table):
+    name = "{item}.csv.gz"
+    room: ClassVar[int] = 15_000
+
+
+class TestJsonlByItemSized(Sized, Files):
+    name = "{item}-{part}.jsonl"
