@@ -118,13 +118,13 @@ def _options(settings: Sequence[str], output: str | None, limit: int) -> list[st
 
 def _wait(shop: DemoShop) -> int:
     """Serve until Ctrl-C, which is how serving ends well."""
-    note("The shop is open until Ctrl-C:")
-    data(shop.url)
-    sys.stdout.flush()
-    # A shell that starts this in the background has SIGINT ignored; SIGTERM means the same here.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     try:
+        # A shell that starts this in the background has SIGINT ignored; SIGTERM means the same.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        note("The shop is open until Ctrl-C:")
+        data(shop.url)
+        sys.stdout.flush()
         threading.Event().wait()
     except KeyboardInterrupt:
         note(f"\nClosed after {len(shop.log):,} answers.")

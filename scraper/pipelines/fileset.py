@@ -21,7 +21,7 @@ from scraper.pipelines.appendfile import AppendFile, Mode
 from scraper.pipelines.claim import Owner, owner_of, refuse_unfinished
 from scraper.pipelines.compression import COMPRESSED, encoder
 from scraper.pipelines.filesystem import check_directory, file_name
-from scraper.pipelines.paths import output_error, placeholders, resolve
+from scraper.pipelines.paths import output_error, placeholders, require_directory, resolve
 from scraper.protocols import CrawlInfo
 
 __all__ = ["FileSet", "Shape", "Stream"]
@@ -122,6 +122,7 @@ class FileSet:
 
     async def open(self) -> None:
         """Find out, before anything is fetched, whether files can be made there."""
+        require_directory(self.base, self._crawl)
         if not self.by_item:
             stream = self._stream("")
             stream.first = self._file("", 1)

@@ -12,7 +12,7 @@ from string import Formatter
 from scraper.errors import ConfigError, OutOfResource, ScraperError, UsageError
 from scraper.protocols import CrawlInfo
 
-__all__ = ["output_error", "placeholders", "rejected_path", "resolve"]
+__all__ = ["output_error", "placeholders", "rejected_path", "require_directory", "resolve"]
 
 _NAMES = re.compile(r"(?<!\{)\{item\}|(?<![^/])\{part\}")  # as a name, or the start of one
 _NUMBER = re.compile(r"[-_. ]?(?<!\{)\{part\}")
@@ -86,6 +86,23 @@ def resolve(template: str, crawl: CrawlInfo, extra: Mapping[str, str] | None = N
             hint=f"Say so with an absolute path: path = {str(path)!r}.",
         )
     return path
+
+
+def require_directory(path: Path, crawl: CrawlInfo) -> None:
+    """Directories are made inside the project; elsewhere a missing one is a slip of the pen.
+
+    *path*: of an output, as `resolve` gives it; its directories may still hold placeholders.
+    Raises `UsageError`.
+    """
+    directory = path.parent
+    while "{" in str(directory) and not directory.exists():
+        directory = directory.parent
+    if not directory.exists() and not directory.is_relative_to(os.path.normpath(crawl.root)):
+        raise UsageError(
+            f"cannot write {path}: the directory {directory} does not exist",
+            hint="Make it first, or choose another place: -o FILE, or the pipeline's path in"
+            " config.toml.",
+        )
 
 
 def rejected_path(output: str, *, shared: bool = False) -> str:

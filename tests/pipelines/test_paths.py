@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from scraper.errors import ConfigError, OutOfResource, UsageError
-from scraper.pipelines.paths import output_error, rejected_path, resolve
+from scraper.pipelines.paths import output_error, rejected_path, require_directory, resolve
 from scraper.protocols import CrawlInfo
+from scraper.testing.sinks import crawl_info
 
 ROOT = Path("/srv/project")
 CRAWL = CrawlInfo("books", {}, "20260102T030405Z", ROOT)
@@ -115,3 +116,17 @@ def test_the_rest_is_the_users() -> None:
         assert isinstance(error, UsageError)
         assert "/o/f" in str(error)
     assert "odd thing" in str(output_error(OSError(9999, "odd thing"), Path("/o/f")))
+
+
+def test_missing_directories_outside_the_project_are_not_made(tmp_path: Path) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    crawl = crawl_info(project)
+    for inside in ("x.csv", "new/x.csv", "a/{item}/b/x.csv"):
+        require_directory(resolve(inside, crawl, {"item": "{item}"}), crawl)
+    outside = str(elsewhere / "{item}" / "x.csv")
+    with pytest.raises(UsageError, match="elsewhere does not exist"):
+        require_directory(resolve(outside, crawl, {"item": "{item}"}), crawl)
+    elsewhere.mkdir()
+    require_directory(resolve(outside, crawl, {"item": "{item}"}), crawl)
+    assert list(elsewhere.iterdir()) == []
