@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -100,16 +100,17 @@ class Profile:
         self._pending: list[Observation] = []
         self._changed = False
 
-    def add(self, observation: Observation) -> None:
-        """An item was delivered."""
-        self._pending.append(observation)
+    def add(self, observed: Observation | Lost) -> None:
+        """An item was delivered, or was not."""
         self._changed = True
+        if isinstance(observed, Lost):
+            self._lose(observed)
+            return
+        self._pending.append(observed)
         if len(self._pending) >= BATCH:
             self._fold()
 
-    def lose(self, lost: Lost) -> None:
-        """An item was not delivered."""
-        self._changed = True
+    def _lose(self, lost: Lost) -> None:
         items = self._of(lost.item)
         if not lost.rejected:
             _count(items.dropped, lost.reason)
@@ -176,6 +177,11 @@ class Profile:
             for name, items in self._items.items()
         }
         return json.dumps({"version": VERSION, "items": stored}, separators=(",", ":")).encode()
+
+    @classmethod
+    def restored(cls, state: Mapping[str, bytes]) -> Profile:
+        """The profile among a ledger's blobs; an empty one if there is none."""
+        return cls.load(state["quality"]) if "quality" in state else cls()
 
     @classmethod
     def load(cls, data: bytes) -> Profile:

@@ -60,6 +60,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "protocols",
         "config",
         "drift",
+        "assessment",
         "layers",
     ),
     (
