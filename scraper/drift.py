@@ -4,7 +4,7 @@ Nothing has to be written by hand: what is usual is the median of the earlier ru
 counts when it is larger than what is tolerated (`quality.fill_drop`, `quality.count_drop`), than
 the runs differ among themselves anyway (their median absolute deviation), and than chance alone
 explains in so few items. One odd run among several changes neither median nor deviation; once
-half of the runs that are looked at are of the new kind, that kind is the usual one.
+two in five of the runs that are looked at were as low, it is how this site is.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ __all__ = ["Finding", "Past", "Usual", "compare", "earlier_runs", "percent", "us
 SIGMAS = 2.5
 """Standard deviations beyond which a fall is not put down to chance."""
 
-FEW, MANY = 5, 20
-"""Items that say something by themselves; values that ought not to be all alike."""
+LEAST, FEW, MANY = 2, 5, 20
+"""Items that are more than one mishap; that say something by themselves; values that ought not to
+be all alike."""
 
 CAUSE = "the site's layout may have changed"
 
@@ -267,7 +268,7 @@ class _Comparison:
                 yield self._finding("fill", label, share, median(shares), text)
                 continue
             chance = _variance(shares, kind.count, sum(k.count for k in past))
-            if (was := _fell(share, shares, chance, self.rules.fill_drop)) is not None:
+            if (was := _fell(share, shares, chance, self.rules.fill_drop, kind.count)) is not None:
                 text += f", usually in {percent(was)}"
                 yield self._finding("fill", label, share, was, text)
 
@@ -287,7 +288,7 @@ class _Comparison:
             """The usual share, if this one is larger: then that of the good ones fell."""
             good = [1 - n / k.all for n, k in zip(before, past, strict=True)]
             chance = _variance(good, kind.all, size)
-            was = _fell(1 - now / kind.all, good, chance, self.rules.fill_drop)
+            was = _fell(1 - now / kind.all, good, chance, self.rules.fill_drop, kind.all)
             return None if was is None else 1 - was
 
         found = False
@@ -347,8 +348,7 @@ class _Comparison:
             text += f", and quality.items.{self.name}.{asked}"
             yield self._finding("count", None, count, was, text)
             return
-        chance = was / len(counts) if was else 0.0
-        fell = _fell(count, counts, chance, self.rules.count_drop) is not None
+        fell = _fell(count, counts, _scatter(counts), self.rules.count_drop) is not None
         gone = not count and sum(counts) >= FEW and min(counts) > 0
         if was is not None and (fell or gone):
             yield self._finding("count", None, count, was, f"{text}, usually {was:,.0f}")
@@ -367,14 +367,20 @@ class _Comparison:
         )
 
 
-def _fell(now: float, before: Sequence[float], chance: float, drop: float) -> float | None:
+def _fell(
+    now: float, before: Sequence[float], chance: float, drop: float, size: int = 1
+) -> float | None:
     """What is usual, if *now* is lower by more than can be tolerated or explained; else None.
 
     *chance*: the variance that comes of how few items there are. *drop*: tolerated, as a share.
+    *size*: of how many items *now* is a share: one more or less is never told.
     """
     was = median(before)
-    if was is None:
+    if was is None or (was - now) * size < LEAST:
         return None
+    lower = sum(value <= now for value in before)
+    if lower >= LEAST and lower * 5 >= len(before) * 2:
+        return None  # it happens
     deviation = 1.4826 * (median([abs(value - was) for value in before]) or 0.0)
     allowed = max(drop * was, SIGMAS * math.sqrt(chance + deviation * deviation))
     return was if now < was - allowed else None
@@ -390,6 +396,13 @@ def _variance(shares: Sequence[float], count: int, before: int) -> float:
         return 0.0
     share = ((median(shares) or 0.0) * before + 1) / (before + 2)
     return share * (1 - share) * (1 / count + 1 / before)
+
+
+def _scatter(counts: Sequence[int]) -> float:
+    """The variance of a count: that of a Poisson process, less where the runs show less."""
+    was = median(counts) or 0.0
+    shown = sum((count - was) ** 2 for count in counts) / max(len(counts), 1)
+    return was / max(len(counts), 1) + min(was, shown)
 
 
 def percent(share: float) -> str:

@@ -191,7 +191,7 @@ def _integer(value: int) -> int | float:
     try:
         return float(value)
     except OverflowError:
-        return copysign(float_info.max, value)
+        return float_info.max if value > 0 else -float_info.max
 
 
 def _decimal(value: Decimal) -> float | None:
