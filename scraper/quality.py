@@ -20,7 +20,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from scraper.errors import DamagedState
-from scraper.observation import Lost, Observation, Sized
+from scraper.observation import NAME, Lost, Observation, Sized
 from scraper.sketch import Distinct
 
 __all__ = ["OTHER", "Profile"]
@@ -111,6 +111,8 @@ class Profile:
             self._fold()
 
     def _lose(self, lost: Lost) -> None:
+        if lost.item not in self._items:
+            self._fold()  # what was delivered first has the model's fields in their order
         items = self._of(lost.item)
         if not lost.rejected:
             _count(items.dropped, lost.reason)
@@ -134,6 +136,7 @@ class Profile:
                 self._field(items, name).add(column)
 
     def _of(self, item: str) -> Items:
+        item = item[:NAME]
         if item not in self._items and len(self._items) >= MAX_ITEMS:
             item = OTHER
         return self._items.setdefault(item, Items())
@@ -215,7 +218,7 @@ class Profile:
         """By item type, most first: plain values that JSON can hold.
 
         `count`, `rejected`, `reasons`, `dropped` (by reason), and `fields`: by name, in the order
-        of the model, each with `filled`, `fill` (their share of `count`, None without items),
+        in which they came, each with `filled`, `fill` (their share of `count`, None without items),
         `distinct` (about how many different values; None where they are not counted), `kinds`,
         `rejected` (items that were rejected for it) and `because` (by message). `kinds`: for each
         kind of value its `count`, `min` and `max`: of a number, flag or date itself, of the length

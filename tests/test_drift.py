@@ -291,8 +291,10 @@ def fixed(**rule: Any) -> dict[str, Any]:
         (
             summary(10, price=(8, 8)),
             {"fill": {"price": 0.9}},
-            "Book.price is filled in 80% of 10 items, less than"
-            + " quality.items.Book.fill.price = 0.9",
+            (
+                "Book.price is filled in 80% of 10 items,"
+                " less than quality.items.Book.fill.price = 0.9"
+            ),
         ),
         (
             summary(10),

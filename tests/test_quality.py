@@ -75,7 +75,7 @@ class Loose(BaseModel):
         (UserDict({"title": "a"}), "UserDict"),
         (Plain("a"), "Plain"),
         (Slim("a"), "Slim"),
-        (Loose(title="a", more=[1]), "Loose"),  # type: ignore[call-arg]
+        (Loose(title="a", more=[1]), "Loose"),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -129,7 +129,8 @@ def show(name: str, items: Mapping[str, Any], usually: Usual | None) -> None:
     """One item type: a headline, its fields, what was not delivered."""
     usual_count = usually.count if usually is not None else None
     told = f", usually {usual_count:,.0f}" if usual_count is not None else ""
-    data(clean(f"{name}: {items['count']:,} items{told}"))
+    count = items["count"]
+    data(clip(f"{clip(name, FIELD)}: {count:,} item{'' if count == 1 else 's'}{told}", WIDTH))
     fields = {
         label: one for label, one in items["fields"].items() if one["kinds"] or items["count"]
     }
