@@ -284,9 +284,9 @@ class Quality(Section):
         description="when a run falls behind: tell it; exit 1 and publish nothing; do not watch",
     )
     runs: Positive = Field(10, description="earlier runs that are looked at, the latest first")
-    since: Annotated[datetime, BeforeValidator(_date)] | None = Field(
-        None, description="runs that were started before this date (UTC) are not looked at"
-    )
+    since: Annotated[
+        Annotated[datetime, BeforeValidator(_date)] | None, BeforeValidator(_empty_is_none)
+    ] = Field(None, description="runs that were started before this date (UTC) are not looked at")
     fill_drop: Share = Field(
         0.1, description="share of its usual fill rate that a field may lose without a word"
     )

@@ -23,13 +23,16 @@ from scraper.errors import DamagedState
 from scraper.observation import NAME, Lost, Observation, Sized
 from scraper.sketch import Distinct
 
-__all__ = ["OTHER", "Profile"]
+__all__ = ["KINDS", "OTHER", "Profile"]
 
 OTHER = "(other)"
 """Stands for item types, fields and reasons beyond what is kept by name."""
 
 MAX_ITEMS, MAX_FIELDS, MAX_SKETCHES, MAX_REASONS = 50, 100, 200, 20
 """Item types; fields of one; fields whose different values are counted; reasons of one kind."""
+
+KINDS = ("text", "number", "flag", "date", "list", "object", "bytes")
+"""Kinds of values. Numbers, flags and dates have a range themselves, of the others their length."""
 
 BATCH = 256
 """Observations that are added at once: column by column, which costs half."""
