@@ -31,24 +31,16 @@ LARGE = 1 << 53
 """Integers beyond it are kept as floats, as most readers of JSON do."""
 
 
-class Sized(NamedTuple):
-    """What is left of a value that is not kept: its kind, its size, and what tells it apart."""
+Sized = tuple[str, int, str | None]
+"""What is left of a value that is not kept: its kind, its size, and what tells it apart."""
 
-    kind: str
-    size: int
-    mark: str | None = None
+Observation = tuple[str, tuple[str, ...], tuple[Any, ...]]
+"""An item that reached the end of the chain: its type, the names of its fields, their values.
 
-
-class Observation(NamedTuple):
-    """An item that reached the end of the chain.
-
-    `values`: None, flags, numbers, dates and short texts as they are, all else as `Sized`; None
-    for an empty list or object.
-    """
-
-    item: str
-    names: tuple[str, ...]
-    values: list[Any]
+None, flags, numbers, dates and short texts stand there as they are, all else as `Sized`; None for
+an empty list or object. Plain tuples of plain values: the garbage collector soon lets go of them,
+and there may be ten thousand on a page.
+"""
 
 
 class Lost(NamedTuple):
@@ -77,17 +69,17 @@ def observe(item: Any) -> Observation:
     if len(names) > MOST:
         values = dict(islice(values.items(), MOST))
         names = tuple(values)
-    return Observation(
+    return (
         kind.__name__,
         names,
-        [
+        tuple([
             v
             if (t := type(v)) in _KEPT
             or (t is str and len(v) <= TEXT)
             or (t is int and -LARGE < v < LARGE)
             else _reduced(v)
             for v in values.values()
-        ],
+        ]),
     )
 
 
@@ -145,7 +137,7 @@ def _reduced(value: Any) -> Any:
         way = _WAYS.get(type(value))
         return way(value) if way is not None else _stand_in(value)
     except Exception:  # noqa: BLE001 - a value's own methods may do anything
-        return Sized("object", 1)
+        return ("object", 1, None)
 
 
 def _stand_in(value: Any) -> Any:
@@ -162,7 +154,7 @@ def _stand_in(value: Any) -> Any:
     if isinstance(value, Decimal):
         return _decimal(value)
     if isinstance(value, bytes | bytearray):
-        return Sized("bytes", len(value), value[: 2 * TEXT].hex()) if value else None
+        return ("bytes", len(value), value[: 2 * TEXT].hex()) if value else None
     if isinstance(value, date):
         plain = datetime if isinstance(value, datetime) else date
         return plain.fromisoformat(value.isoformat())
@@ -175,14 +167,14 @@ def _stand_in(value: Any) -> Any:
     if is_dataclass(value) or hasattr(value, "__pydantic_fields__"):
         within = [v for v in _fields_of(value).values() if not _is_empty(v)]
         return _object(within, len(within)) if within else None
-    return Sized("object", 1)
+    return ("object", 1, None)
 
 
 def _long(text: str) -> str | Sized | None:
     """A text that may be long: told apart by its beginning and its end."""
     if len(text) <= TEXT:
         return text
-    return None if text.isspace() else Sized("text", len(text), text[:TEXT] + text[-TEXT:])
+    return None if text.isspace() else ("text", len(text), text[:TEXT] + text[-TEXT:])
 
 
 def _integer(value: int) -> int | float:
@@ -210,15 +202,15 @@ def _list(values: Sequence[Any] | AbstractSet[Any]) -> Sized | None:
         return None
     first = list(islice(values if isinstance(values, Sequence) else sorted(values), MOST))
     mark = "\n".join(first)[: 2 * TEXT] if all(type(v) is str for v in first) else None
-    return Sized("list", len(values), mark)
+    return ("list", len(values), mark)
 
 
 def _object(values: Sequence[Any], size: int) -> Sized:
     """An object, told apart by its values if they are all plain."""
     if not all(type(v) in _TOLD for v in values):
-        return Sized("object", size)
+        return ("object", size, None)
     told = [v[:TEXT] if type(v) is str else v for v in values]
-    return Sized("object", size, repr(told)[: 2 * TEXT])
+    return ("object", size, repr(told)[: 2 * TEXT])
 
 
 def _is_empty(value: Any) -> bool:

@@ -128,14 +128,14 @@ class Profile:
             _count(at_fault.because, message)
 
     def _fold(self) -> None:
-        rows: dict[tuple[str, tuple[str, ...]], list[Sequence[Any]]] = {}
+        rows: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
         for item, names, values in self._pending:
             rows.setdefault((item, names), []).append(values)
         self._pending.clear()
-        for (item, names), values in rows.items():
+        for (item, names), alike in rows.items():
             items = self._of(item)
-            items.count += len(values)
-            for name, column in zip(names, zip(*values, strict=True), strict=True):
+            items.count += len(alike)
+            for name, column in zip(names, zip(*alike, strict=True), strict=True):
                 self._field(items, name).add(column)
 
     def _of(self, item: str) -> Items:
@@ -326,7 +326,9 @@ def _iso(value: date) -> str:
 
 
 def _sized(values: Sequence[Sized]) -> Iterable[Part]:
-    return [(v.kind, 1, v.size, v.size, () if v.mark is None else _utf8((v.mark,))) for v in values]
+    return [
+        (kind, 1, size, size, () if mark is None else _utf8((mark,))) for kind, size, mark in values
+    ]
 
 
 _PARTS: dict[type, Callable[[Any], Iterable[Part]]] = {
@@ -337,6 +339,6 @@ _PARTS: dict[type, Callable[[Any], Iterable[Part]]] = {
     float: _numbers,
     date: _dates,
     datetime: _dates,
-    Sized: _sized,
+    tuple: _sized,
 }
 """The types of what an `Observation` holds."""

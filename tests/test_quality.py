@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from scraper import Item
 from scraper.errors import DamagedState
-from scraper.observation import Lost, Sized, lost, observe
+from scraper.observation import Lost, lost, observe
 from scraper.quality import BATCH, MAX_FIELDS, MAX_ITEMS, MAX_REASONS, OTHER, Profile
 
 
@@ -81,9 +81,9 @@ class Loose(BaseModel):
 )
 def test_items_of_all_kinds(item: Any, kind: str) -> None:
     seen = observe(item)
-    assert seen.item == kind
-    assert dict(zip(seen.names, seen.values, strict=True))["title"] == "a"
-    assert ("more" in seen.names) == hasattr(item, "more")
+    assert seen[0] == kind
+    assert dict(zip(*seen[1:], strict=True))["title"] == "a"
+    assert ("more" in seen[1]) == hasattr(item, "more")
 
 
 def test_an_observation_does_not_hold_on_to_the_item() -> None:
@@ -102,8 +102,7 @@ def test_an_observation_does_not_hold_on_to_the_item() -> None:
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
     assert size < 400
-    assert seen.values[0].size == 1
-    assert seen.values[1].size == 100_000
+    assert [size for _, size, _ in seen[2]] == [1, 100_000]
 
 
 class Colour(Enum):
@@ -328,8 +327,8 @@ def test_hostile_items_stay_within_bounds() -> None:
         )
     wide = {f"field {n}": "v" * 1000 for n in range(5_000)}
     seen = observe(wide)
-    assert len(seen.names) == 100
-    assert sum(len(repr(value)) for value in seen.values) < 100 * 250
+    assert len(seen[1]) == 100
+    assert sum(len(repr(value)) for value in seen[2]) < 100 * 250
     profile.add(seen)
     for n in range(500):
         profile.add(
@@ -400,8 +399,8 @@ def test_what_no_crawl_has_stored_is_damage(spoil: Callable[[bytes], bytes]) -> 
 
 def test_names_are_fit_for_every_output() -> None:
     seen = observe({"a\nb": 1, "\ud800": 2, 7: 3, None: 4, "x" * 500: 5})
-    assert seen.names == ("a b", "\ufffd", "7", "None", "x" * 100)
+    assert seen[1] == ("a b", "\ufffd", "7", "None", "x" * 100)
     assert lost("Book", "a\r\nb", [{"field": "\ud800.x", "message": "\x00 m\n"}]) == Lost(
         "Book", "a b", True, (("\ufffd", "\x00 m"),)
     )
-    assert isinstance(observe({"a": [1]}).values[0], Sized)
+    assert observe({"a": [1]})[2] == (("list", 1, None),)

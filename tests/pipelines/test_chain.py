@@ -27,7 +27,7 @@ from scraper.errors import (
 )
 from scraper.http import Request, Response
 from scraper.items import Css, Invalid, Item
-from scraper.observation import Lost, Observation
+from scraper.observation import Lost
 from scraper.pipelines.chain import Chain, Delivered, Dropped, Failed, ItemResult, Rejected
 from scraper.pipelines.dedupe import Dedupe
 from scraper.pipelines.jsonl import Jsonl
@@ -143,7 +143,7 @@ def test_what_is_to_be_known_of_each_item() -> None:
     chain.reject(ItemInvalid("Shelf", URL, [{"field": "n", "message": "no"}], {}), page)
     Claims({}).decide(page)
     assert list(page.observations()) == [
-        Observation("dict", ("n", "more"), [0, True]),
+        ("dict", ("n", "more"), (0, True)),
         Lost("dict", "old", rejected=False),
         Lost("dict", "stage_error"),
         Lost("Book", "item_invalid", True, (("title", "nothing on the page matches"),)),
