@@ -92,7 +92,11 @@ def build(
         config=config,
         frontier=_frontier(spider, config.frontier.url, ledger, frontier_place),
         downloader=_downloader(config),
-        chain=Chain(stages, rejected=_rejected(sinks)),
+        chain=Chain(
+            stages,
+            rejected=_rejected(sinks),
+            observed=config.quality.action != "off",
+        ),
         clock=LoopClock(),
         page_limits=Limits(
             item_size=int(config.crawl.max_item_size),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -25,10 +26,12 @@ __all__ = [
     "Frontier",
     "HostRule",
     "Http",
+    "ItemRule",
     "Log",
     "PipelineTable",
     "Politeness",
     "Project",
+    "Quality",
     "Retry",
     "SpiderOverrides",
 ]
@@ -91,6 +94,20 @@ def _no_flag(value: object) -> object:
     return value
 
 
+def _date(value: object) -> datetime:
+    """A date with or without its time, UTC unless it says otherwise."""
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    except ValueError:
+        pass
+    if not isinstance(value, datetime):
+        raise ValueError("must be a date, such as 2024-06-01 or 2024-06-01T12:00:00Z")
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -106,6 +123,7 @@ Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Size = Annotated[ByteSize, BeforeValidator(_no_flag), Field(gt=0)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -133,7 +151,7 @@ class Crawl(Section):
     max_errors: Count = Field(
         0, description="fail after so many failed pages and stages; 0: no limit"
     )
-    max_failure_rate: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
+    max_failure_rate: Share = Field(
         0.5, description="share of failed pages above which the crawl fails and publishes nothing"
     )
     scope: Literal["host", "domain", "any"] = Field(
@@ -249,6 +267,37 @@ class Frontier(Section):
     )
 
 
+class ItemRule(Section):
+    """Fixed thresholds for one item type, the model's name; they need no earlier run."""
+
+    min_count: Count = Field(0, description="items, at least; 0: no threshold")
+    fill: dict[Text, Share] = Field(
+        {}, description="share of the items in which a field is filled, at least: { price = 0.9 }"
+    )
+
+
+class Quality(Section):
+    """Whether what a run delivers is watched, and compared with the job's earlier runs."""
+
+    action: Literal["warn", "fail", "off"] = Field(
+        "warn",
+        description="when a run falls behind: tell it; exit 1 and publish nothing; do not watch",
+    )
+    runs: Positive = Field(10, description="earlier runs that are looked at, the latest first")
+    since: Annotated[
+        Annotated[datetime, BeforeValidator(_date)] | None, BeforeValidator(_empty_is_none)
+    ] = Field(None, description="runs that were started before this date (UTC) are not looked at")
+    fill_drop: Share = Field(
+        0.1, description="share of its usual fill rate that a field may lose without a word"
+    )
+    count_drop: Share = Field(
+        0.3, description="share of their usual number that the items may lose without a word"
+    )
+    items: dict[Text, ItemRule] = Field(
+        {}, description="fixed thresholds by item type: [quality.items.Book]"
+    )
+
+
 class Log(Section):
     """What is told while it runs; always on stderr or in a file."""
 
@@ -286,6 +335,7 @@ class SpiderOverrides(Section):
     http: Http = Http()
     retry: Retry = Retry()
     frontier: Frontier = Frontier()
+    quality: Quality = Quality()
     log: Log = Log()
     pipelines: list[PipelineTable] = Field(
         [], description="the chain, in this order; for a spider it replaces the whole chain"
@@ -306,6 +356,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "http": Http,
     "retry": Retry,
     "frontier": Frontier,
+    "quality": Quality,
     "log": Log,
 }
 """The tables with fixed keys, by name."""

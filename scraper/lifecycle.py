@@ -19,12 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from scraper.assessment import Assessment, assess
 from scraper.engine import Engine, Parts, brief
 from scraper.events import Stop
 from scraper.outputs import last_group, restore
 from scraper.protocols import CrawlInfo
+from scraper.quality import Profile
 from scraper.report import CrawlResult, failures, result_of
 from scraper.spider import stored_arguments
 from scraper.work import Batch, Recovery, job_of
@@ -32,6 +34,9 @@ from scraper.work import Batch, Recovery, job_of
 __all__ = ["Crawl", "Identity"]
 
 log = logging.getLogger("scraper.crawl")
+
+TOLD_FINDINGS = 6
+"""Findings that are told one by one; `scrape quality` lists them all."""
 
 PUBLISHING, FINISHED, FAILED = b"publishing", b"finished", b"failed"
 
@@ -45,7 +50,7 @@ class Identity:
     of the way, once nothing else can stop this run from beginning. `wanted(sinks, started)`
     describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
     otherwise. `claims(stages)`: the keys that earlier runs leave to stages that ask for them.
-    `job`: its name, None for a crawl that leaves no state.
+    `history()`: the job's earlier runs. `job`: its name, None for a crawl that leaves no state.
     """
 
     started: str
@@ -58,6 +63,7 @@ class Identity:
     wanted: Callable[[Sequence[str], str], dict[str, Any]] | None = None
     compare: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None
     claims: Callable[[Sequence[str]], Mapping[str, array[int]]] | None = None
+    history: Callable[[], Sequence[Mapping[str, Any]]] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -96,7 +102,9 @@ class Crawl:
             self.recovery = recovery = await parts.frontier.open()
             await self._restore(info, recovery)
             if recovery.state.get("phase") == PUBLISHING:
-                ending = Stop("finished", "published what an earlier process had finished")
+                reason: Literal["limit", "finished"]
+                reason = "limit" if "limit" in recovery.state else "finished"
+                ending = Stop(reason, "published what an earlier process had finished")
                 counts = Counter(recovery.counts)
             elif "limit" in recovery.state:
                 ending = Stop("limit", "crawl.max_items, reached by an earlier process")
@@ -171,9 +179,11 @@ class Crawl:
         batch = Batch(applied=last_group(self.recovery))
         if self.engine is not None:
             batch = self.engine.scheduler.last_batch()
-        ending = self._judged(ending, counts)
+        ending, quality = self._judged(ending, counts)
         if ending.reason in ("finished", "limit"):
             batch.state["phase"] = PUBLISHING
+            if ending.reason == "limit":
+                batch.state["limit"] = ending.detail.encode()
             await parts.frontier.commit(batch)
             for sink in parts.chain.sinks:
                 self._reach("publish")
@@ -208,23 +218,53 @@ class Crawl:
             outputs=[sink.describe() for sink in parts.chain.sinks],
             pending=parts.frontier.pending,
             arguments=stored_arguments(parts.spider),
+            quality=quality.as_dict() if quality is not None else {},
         )
 
-    def _judged(self, ending: Stop, counts: Counter[str]) -> Stop:
-        """A crawl that mostly failed is finished, and not to be trusted."""
-        if ending.reason not in ("finished", "limit") or self.engine is None:
-            return ending
+    def _judged(self, ending: Stop, counts: Counter[str]) -> tuple[Stop, Assessment | None]:
+        """The end, and what was delivered: a crawl may be finished, and not to be trusted."""
+        quality = self._quality(ending, counts)
+        if ending.reason not in ("finished", "limit"):
+            return ending, quality
+        if self.recovery.state.get("phase") == PUBLISHING:  # it was judged before
+            return ending, quality
+        objection = self._objection(counts)
+        if quality is not None:
+            for finding in quality.findings[:TOLD_FINDINGS]:
+                log.warning("quality: %s", finding.text)
+            objection = objection or quality.objection(self.parts.config.quality)
+        return (ending if objection is None else Stop("failed", objection)), quality
+
+    def _quality(self, ending: Stop, counts: Counter[str]) -> Assessment | None:
+        """What was delivered, and how it compares; None when it was not watched."""
+        rules, identity = self.parts.config.quality, self.identity
+        if rules.action == "off":
+            return None
+        if self.engine is not None:
+            profile = self.engine.scheduler.profile
+        else:
+            profile = Profile.restored(self.recovery.state)
+        return assess(
+            profile,
+            rules,
+            started=identity.started,
+            items=counts["items"],
+            complete=ending.reason in ("finished", "limit"),
+            finished=ending.reason == "finished",
+            arguments=stored_arguments(self.parts.spider),
+            history=identity.history() if identity.history is not None else (),
+        )
+
+    def _objection(self, counts: Counter[str]) -> str | None:
+        """Why a crawl that mostly failed is not to be trusted; None if it did not."""
         failed, pages = failures(counts), counts["pages"]
         allowed = self.parts.config.crawl.max_failure_rate
         if not pages:
-            return Stop("failed", "no page succeeded")
+            return "no page succeeded"
         rate = failed / (failed + pages)
-        if rate > allowed:
-            return Stop(
-                "failed",
-                f"{rate:.0%} of the pages failed, more than crawl.max_failure_rate = {allowed:g}",
-            )
-        return ending
+        if rate <= allowed:
+            return None
+        return f"{rate:.0%} of the pages failed, more than crawl.max_failure_rate = {allowed:g}"
 
     def _reach(self, point: str) -> None:
         if self.parts.probe is not None:

@@ -38,7 +38,8 @@ class CrawlResult:
     to `Drop`. `outputs`: one dict per sink (`path`, `records` …). `resumed`: an earlier process
     had begun it; `finished`: it is complete and published. `ended`: why it stopped, with `detail`.
     Sizes in bytes, times in seconds; `requests` are exchanges on the wire, `robots` those for
-    robots.txt.
+    robots.txt. `quality`: what was delivered, by item type, and what fell behind earlier runs
+    (`Assessment.as_dict`); empty with `quality.action = "off"`.
     """
 
     spider: str
@@ -66,6 +67,7 @@ class CrawlResult:
     retries: int = 0
     pending: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -100,6 +102,7 @@ def result_of(
     outputs: Sequence[dict[str, Any]],
     pending: int,
     arguments: dict[str, Any],
+    quality: dict[str, Any] | None = None,
 ) -> CrawlResult:
     """The result that *counts* (the ledger's counters) amount to."""
     return CrawlResult(
@@ -128,4 +131,5 @@ def result_of(
         retries=counts["retries"],
         pending=pending,
         arguments=arguments,
+        quality=quality or {},
     )

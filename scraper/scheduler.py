@@ -28,6 +28,7 @@ from scraper.observers import Observers
 from scraper.outputs import Outputs
 from scraper.pipelines.page import StagedPage
 from scraper.protocols import Clock, Downloader, Frontier, Timer
+from scraper.quality import Profile
 from scraper.report import Snapshot, failures
 from scraper.tally import Tally
 from scraper.work import Again, Batch, Dead, Done, Found, Lease, Recovery, Settled, Want
@@ -74,6 +75,7 @@ class Scheduler:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.hungry = asyncio.Event()
         self.tally = Tally(clock, recovery.counts)
+        self.profile = Profile.restored(recovery.state)
         self.chained = Chained()
         self.pending = 0
         self.inflight = 0
@@ -285,6 +287,8 @@ class Scheduler:
                 self._group.batch.state["limit"] = b"crawl.max_items"
         self._claims.store(page, self._group.batch)
         page.count(counts)
+        for observed in page.observations():
+            self.profile.add(observed)
         self._group.pages.append(page)
         self._group.staged += page.staged
 
@@ -373,9 +377,11 @@ class Scheduler:
         self._spawn(self._write(group))
 
     def _complete(self, batch: Batch) -> None:
-        """Add what every transaction carries: cookies, scope, time spent."""
+        """Add what every transaction carries: cookies, numbers, scope, time spent."""
         if (cookies := self._downloader.cookies()) is not None:
             batch.state["cookies"] = cookies
+        if (profile := self.profile.changed()) is not None:
+            batch.state["quality"] = profile
         batch.state.update(self.admission.changed())
         self.tally.complete(batch, self._downloader.sent)
 

@@ -255,6 +255,7 @@ def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterat
         identity.wanted = partial(_identity, parts.spider)
         identity.compare = jobs.compare
         identity.claims = keeper.claims
+        identity.history = job.history
         crawl = Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)

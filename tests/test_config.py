@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from scraper._version import __version__
-from scraper.config import SECTIONS, Config, Http, Log, PipelineTable
+from scraper.config import SECTIONS, Config, Http, ItemRule, Log, PipelineTable
 from scraper.errors import ConfigError
 from scraper.layers import MAX_FILE, Loaded, SettingsError, effective, load, variables
 from scraper.mistakes import dotted, masked, shown
@@ -164,6 +165,17 @@ def test_sizes_that_are_none(wrong: Any) -> None:
         ("frontier", "url", "store://a b"),
         ("frontier", "url", "://x"),
         ("frontier", "url", ""),
+        ("quality", "action", "shout"),
+        ("quality", "runs", 0),
+        ("quality", "since", 20240601),
+        ("quality", "since", "yesterday"),
+        ("quality", "fill_drop", 1.1),
+        ("quality", "count_drop", -0.1),
+        ("quality", "items", {"Book": {"min_count": -1}}),
+        ("quality", "items", {"Book": {"min_cuont": 1}}),
+        ("quality", "items", {"Book": {"fill": {"price": 90}}}),
+        ("quality", "items", {"Book": {"fill": 0.9}}),
+        ("quality", "items", {"": {}}),
         ("log", "level", "LOUD"),
         ("project", "spiders", ""),
     ],
@@ -185,7 +197,38 @@ def test_log_json_is_spelt_json() -> None:
 
 
 def test_an_empty_string_takes_an_optional_setting_back() -> None:
-    assert load(None, overrides=["http.proxy=", "log.file="]).config.http.proxy is None
+    config = load(None, overrides=["http.proxy=", "log.file=", "quality.since="]).config
+    assert (config.http.proxy, config.log.file, config.quality.since) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "hour"),
+    [
+        ("2024-06-01", 0),
+        ("2024-06-01T12:00:00Z", 12),
+        ("2024-06-01T12:00:00", 12),
+        ("2024-06-01T12:00:00+02:00", 10),
+        ("'2024-06-01 12:00'", 12),
+    ],
+)
+def test_a_date_is_utc_unless_it_says_otherwise(written: str, hour: int) -> None:
+    since = load(None, overrides=[f"quality.since={written}"]).config.quality.since
+    assert since == datetime(2024, 6, 1, hour, tzinfo=UTC)
+
+
+def test_thresholds_by_item_type_are_laid_over_each_other(write: Write) -> None:
+    text = """
+    [quality.items.Book]
+    min_count = 100
+    fill = { price = 0.9 }
+    [spiders.books.quality.items.Book]
+    fill = { title = 1 }
+    """
+    loaded = load(write(text), spider="books", overrides=["quality.items.Author.min_count=5"])
+    items = loaded.config.quality.items
+    assert items["Book"] == ItemRule(min_count=100, fill={"price": 0.9, "title": 1.0})
+    assert items["Author"].min_count == 5
+    assert loaded.origin("quality.items.Book.fill.title") == "config.toml:6 [spiders.books]"
 
 
 def test_a_pipeline_table_keeps_its_other_keys() -> None:

@@ -26,6 +26,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "xpath",
         "structured",
         "records",
+        "sketch",
+        "observation",
+        "quality",
         "paths",
         "marking",
         "markers",
@@ -56,6 +59,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "report",
         "protocols",
         "config",
+        "drift",
+        "assessment",
         "layers",
     ),
     (

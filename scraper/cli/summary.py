@@ -39,12 +39,10 @@ def summarise(result: CrawlResult) -> None:
         kinds[reason_of(code).kind].append((code, count))
     _reasons("failed", result.failed, kinds["failure"])
     if result.failed:
-        job = f" --job {result.job}" if result.job not in (None, "default") else ""
-        _row("", f"`scrape failures {result.spider}{job}` lists them")
+        _row("", f"`{command('failures', result)}` lists them")
     _reasons("rejected", result.rejected, kinds["item"])
     _reasons("skipped", result.skipped, kinds["skip"])
-    if result.rejected and not result.items:
-        _row("WARNING", "every item was rejected: the site may have changed")
+    _findings(result)
     if result.dropped:
         listed = ", ".join(f"{name} {n:,}" for name, n in list(result.drops.items())[:SHOWN])
         _row("dropped", f"{result.dropped:,} items: {listed}")
@@ -104,6 +102,24 @@ def _reasons(label: str, total: int, reasons: list[tuple[str, int]]) -> None:
             _row("", f"{code}: {row.meaning} → {row.way_out}")
         elif row.kind == "failure":
             _row("", f"{code}: {row.meaning}")
+
+
+def _findings(result: CrawlResult) -> None:
+    """What fell behind earlier runs; the headline has said it already where the crawl failed."""
+    if not result.quality and result.rejected and not result.items:
+        _row("WARNING", "every item was rejected: the site may have changed")
+    findings = result.quality.get("findings", [])
+    for finding in findings[:SHOWN]:
+        if not result.detail.startswith(finding["text"]):
+            _row("WARNING", finding["text"])
+    if findings:
+        _row("", f"`{command('quality', result)}` shows more")
+
+
+def command(name: str, result: CrawlResult) -> str:
+    """The command that tells more of this job."""
+    job = f" --job {result.job}" if result.job not in (None, "default") else ""
+    return f"scrape {name} {result.spider}{job}"
 
 
 def _row(label: str, text: str) -> None:

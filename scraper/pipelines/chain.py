@@ -25,6 +25,7 @@ from scraper.errors import (
     UsageError,
 )
 from scraper.items import Invalid
+from scraper.observation import lost, observe
 from scraper.pipelines import quarantine
 from scraper.pipelines.page import Limits, StagedItem, StagedPage, group_records
 from scraper.pipelines.rejected import RejectedItems
@@ -115,16 +116,21 @@ class Chain:
 
     Raises `UsageError` for what cannot be a stage. `sinks`: every stage that delivers, and
     *rejected*; the scheduler writes, publishes and sets aside through it. `seen`: the names of
-    the item types that passed.
+    the item types that passed. *observed*: note with the page what is to be known of each item.
     """
 
     def __init__(
-        self, stages: Sequence[Placed | Any], *, rejected: RejectedItems | None = None
+        self,
+        stages: Sequence[Placed | Any],
+        *,
+        rejected: RejectedItems | None = None,
+        observed: bool = False,
     ) -> None:
         self.placed = tuple(s if isinstance(s, Placed) else Placed(s) for s in stages)
         self.stages = tuple(placed.stage for placed in self.placed)
         self.seen: set[str] = set()
         self.rejected = rejected
+        self._observed = observed
         self.sinks: tuple[Sink, ...] = tuple(stage for stage in self.stages if _is_sink(stage))
         if rejected is not None:
             self.sinks += (rejected,)
@@ -201,11 +207,16 @@ class Chain:
                     raise TypeError(f"{name}.process returned None: return the item or raise Drop")
                 item = passed
         except Drop as signal:
-            return Dropped(self._known(str(signal.reason)), name)
+            dropped = Dropped(self._known(str(signal.reason)), name)
+            if self._observed:
+                page.note(lost(type(item).__name__, dropped.reason, rejected=False))
+            return dropped
         except _NOT_THE_ITEMS:
             raise
         except Exception as error:  # noqa: BLE001 - user code: it fails this item, no more
             return self._fail(name, error, item, page)
+        if self._observed:
+            page.note(observe(item))
         return Delivered(item)
 
     def reject(self, error: ItemInvalid | ValidationError, page: StagedPage) -> Rejected:
@@ -247,13 +258,16 @@ class Chain:
         values: Any,
         stage: str | None,
     ) -> None:
+        errors = quarantine.field_errors(error)
+        if self._observed:
+            page.note(lost(item, reason, errors))
         if self.rejected is None:
             return
         line = quarantine.record(
             reason,
             item=item,
             url=page.url,
-            errors=quarantine.field_errors(error),
+            errors=errors,
             values=values,
             stage=stage,
             spider=page.spider,

@@ -7,7 +7,7 @@ import tempfile
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple, overload
@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple, overload
 from scraper import urls
 from scraper.errors import ExtractionError, OutOfResource
 from scraper.http import Request, Response
+from scraper.observation import Lost, Observation
 from scraper.pipelines.provenance import provenance
 from scraper.protocols import Sink
 
@@ -61,14 +62,16 @@ DOUBLE = ("dropped", "dropped:duplicate")
 class StagedItem:
     """One item's end: was it `delivered`, which counters it adds to, what was staged for whom.
 
-    `claims`: what it claimed, and how many records it had staged by then. Not the item itself,
-    nor its error: they would outlive the callback by a whole group.
+    `claims`: what it claimed, and how many records it had staged by then. `observed`: what is to
+    be known of its values, or of its faults. Not the item itself, nor its error: they would
+    outlive the callback by a whole group.
     """
 
     delivered: bool = False
     counted: tuple[str, ...] = ()
     records: list[tuple[Sink, Any, int]] = field(default_factory=list)
     claims: tuple[Claim, ...] = ()
+    observed: Observation | Lost | None = None
 
 
 class StagedPage:
@@ -163,6 +166,10 @@ class StagedPage:
         item = self._current
         item.claims += (Claim(stage, key, len(item.records)),)
 
+    def note(self, observed: Observation | Lost) -> None:
+        """What is to be known of the current item."""
+        self._current.observed = observed
+
     @property
     def provenance(self) -> Mapping[str, Any]:
         """Where the page's items come from: the columns of `provenance.PROVENANCE`."""
@@ -256,6 +263,13 @@ class StagedPage:
         """Add this page's items to *counts*: `items`, `dropped`, `rejected`, and by reason."""
         for item in self.items:
             counts.update(item.counted)
+
+    def observations(self) -> Iterator[Observation | Lost]:
+        """What counts of what was noted: not of items that turned out to be duplicates. Once."""
+        for item in self.items:
+            observed, item.observed = item.observed, None
+            if observed is not None and (item.delivered or isinstance(observed, Lost)):
+                yield observed
 
     @property
     def spilled(self) -> bool:

@@ -9,6 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -18,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from scraper.cli import COMMANDS
 from scraper.cli.app import build_app
-from scraper.config import SECTIONS, HostRule
+from scraper.config import SECTIONS, HostRule, ItemRule
 from scraper.errors import REASONS
 from tests.docs.markdown import GENERATED, PAGES, ROOT, text_of
 
@@ -51,6 +52,9 @@ def settings() -> Iterator[str]:
             head = '### `[politeness.hosts."PATTERN"]`'
             yield from ("", head, "", (HostRule.__doc__ or "").strip(), "")
             yield from table(("Key", "Value", "Default", "Meaning"), keys(HostRule))
+        if name == "quality":
+            yield from ("", "### `[quality.items.NAME]`", "", (ItemRule.__doc__ or "").strip(), "")
+            yield from table(("Key", "Value", "Default", "Meaning"), keys(ItemRule))
     yield ""
 
 
@@ -95,7 +99,7 @@ def kind_of(annotation: Any) -> str:
     if origin is dict:
         return "table"
     plain = {bool: "true, false", int: "whole number", float: "number", ByteSize: "size"}
-    return {**plain, str: "text", Path: "path"}[annotation]
+    return {**plain, str: "text", Path: "path", datetime: "date"}[annotation]
 
 
 def default(field: FieldInfo) -> str:

@@ -15,17 +15,22 @@ from pydantic import BaseModel
 
 import scraper
 from scraper import api, errors, types
+from scraper.assessment import Assessment
 from scraper.build import BUILTINS, OUTPUT_ENDINGS, builtin
 from scraper.cli import COMMANDS
-from scraper.config import SECTIONS, Config, HostRule
+from scraper.cli.quality import HEADS
+from scraper.config import SECTIONS, Config, HostRule, ItemRule
+from scraper.drift import Finding, What
 from scraper.forms import Form
 from scraper.http import Response
 from scraper.items import Invalid
 from scraper.links import OPTIONS
 from scraper.marking import Marker
+from scraper.observation import observe
 from scraper.pipelines.append import AppendSink
 from scraper.pipelines.quarantine import record
 from scraper.protocols import CrawlInfo, Observer, Page
+from scraper.quality import KINDS, OTHER, Profile
 from scraper.report import CrawlResult, Ended
 from scraper.request import Request
 from scraper.select import Selector, SelectorList
@@ -215,7 +220,11 @@ def test_retried_statuses() -> None:
 
 def test_settings() -> None:
     page = "docs/configuration.md"
-    sections: dict[str, type[BaseModel]] = {**SECTIONS, 'politeness.hosts."PATTERN"': HostRule}
+    sections: dict[str, type[BaseModel]] = {
+        **SECTIONS,
+        'politeness.hosts."PATTERN"': HostRule,
+        "quality.items.NAME": ItemRule,
+    }
     for section, model in sections.items():
         head = f"### `[{section}]`\n"
         assert head in text_of(page)
@@ -232,6 +241,19 @@ def test_settings_that_are_named_exist(page: str) -> None:
         if found and not span.endswith(".py"):
             keys = {f.alias or n for n, f in SECTIONS[found[1]].model_fields.items()}
             assert found[2] in keys, f"{page}: {span}"
+
+
+def test_what_quality_tells() -> None:
+    page = "docs/quality.md"
+    assert missing(typing.get_args(What), page) == []
+    names = {field.name for kind in (Assessment, Finding) for field in fields(kind)}
+    assert missing(names, page) == []
+    profile = Profile()
+    profile.add(observe({"a": 1}))
+    (items,) = profile.summary().values()
+    (one,) = items["fields"].values()
+    (values,) = one["kinds"].values()
+    assert missing({*items, *one, *values, *KINDS, *HEADS[1:], OTHER.strip("()")}, page) == []
 
 
 def test_layers() -> None:

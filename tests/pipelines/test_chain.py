@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from scraper.claims import Claims
 from scraper.errors import (
     REASONS,
     ConfigError,
@@ -24,9 +25,11 @@ from scraper.errors import (
     Throttled,
     UsageError,
 )
-from scraper.http import Request
+from scraper.http import Request, Response
 from scraper.items import Css, Invalid, Item
+from scraper.observation import Lost
 from scraper.pipelines.chain import Chain, Delivered, Dropped, Failed, ItemResult, Rejected
+from scraper.pipelines.dedupe import Dedupe
 from scraper.pipelines.jsonl import Jsonl
 from scraper.pipelines.page import Limits, StagedPage, group_records
 from scraper.pipelines.rejected import RejectedItems
@@ -114,6 +117,44 @@ def test_what_is_no_item(thing: Any) -> None:
     with pytest.raises(TypeError, match="a callback yields items"):
         asyncio.run(chain.run(thing, page))
     assert page.items == []
+
+
+def test_what_is_to_be_known_of_each_item() -> None:
+    """Of what is delivered, dropped and rejected, and not of what turns out to be a duplicate."""
+
+    class Picky(Pipeline):
+        async def process(self, item: Any, page: Page) -> Any:
+            if item["n"] == 1:
+                raise Drop("old")
+            if item["n"] == 2:
+                raise ZeroDivisionError("by two")
+            return {**item, "more": True}
+
+    chain = Chain([Dedupe(["n"]), Picky()], observed=True)
+    page = StagedPage(Request(URL))
+    response = Response(URL, headers={"Content-Type": "text/html"}, body=b"<p>")
+    items: list[Any] = [{"n": n} for n in (0, 1, 2, 0)] + [response.extract(Book)]
+
+    async def all_of_them() -> None:
+        for item in items:
+            await chain.run(item, page)
+
+    asyncio.run(all_of_them())
+    chain.reject(ItemInvalid("Shelf", URL, [{"field": "n", "message": "no"}], {}), page)
+    Claims({}).decide(page)
+    assert list(page.observations()) == [
+        ("dict", ("n", "more"), (0, True)),
+        Lost("dict", "old", rejected=False),
+        Lost("dict", "stage_error"),
+        Lost("Book", "item_invalid", True, (("title", "nothing on the page matches"),)),
+        Lost("Shelf", "item_invalid", True, (("n", "no"),)),
+    ]
+    assert list(page.observations()) == []
+
+
+def test_nobody_asks_what_is_to_be_known() -> None:
+    _, page, _ = run([Raises(Drop("old"))], {"n": 0})
+    assert list(page.observations()) == []
 
 
 def test_drop_stops_what_stands_after_it() -> None:
