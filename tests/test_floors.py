@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "multipart",
         "options",
+        "revisit",
         "shellwords",
         "curl",
         "request",
@@ -83,6 +84,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "gate",
         "chained",
         "claims",
+        "revisits",
         "outputs",
         "events",
         "tally",

@@ -39,9 +39,10 @@ def summarise(result: CrawlResult) -> None:
         kinds[reason_of(code).kind].append((code, count))
     _reasons("failed", result.failed, kinds["failure"])
     if result.failed:
-        job = f" --job {result.job}" if result.job not in (None, "default") else ""
-        _row("", f"`scrape failures {result.spider}{job}` lists them")
+        _row("", f"`scrape failures {result.spider}{_job(result)}` lists them")
     _reasons("rejected", result.rejected, kinds["item"])
+    if result.rejected and result.job is not None:
+        _row("", f"`scrape rejects {result.spider}{_job(result)}` lists them")
     _reasons("skipped", result.skipped, kinds["skip"])
     if result.rejected and not result.items:
         _row("WARNING", "every item was rejected: the site may have changed")
@@ -81,6 +82,11 @@ def _output(output: dict[str, Any], result: CrawlResult) -> str:
     if output.get("aside"):
         return f"{text}, kept aside: not published"
     return text
+
+
+def _job(result: CrawlResult) -> str:
+    """What names the job to other commands, where they must be told."""
+    return f" --job {result.job}" if result.job not in (None, "default") else ""
 
 
 def _many(count: int, what: str) -> str:
