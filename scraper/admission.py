@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from scraper import urls
+from scraper import revisits, urls
 from scraper.callbacks import Callbacks
 from scraper.config import Crawl
 from scraper.errors import SpiderError
@@ -92,6 +92,10 @@ class Admission:
                 found.append(Found(request, urls.host_key(request.url), identity, depth))
             elif self._passes(request, depth, None, counts):
                 found.append(Found(request, urls.host_key(request.url), None, depth))
+        if lease.earlier:
+            count = len(found)
+            found = revisits.fresh(found, lease.earlier, self.identity)
+            duplicates += count - len(found)
         counts["links"] += len(requests)
         if duplicates:
             counts["duplicates"] += duplicates
@@ -101,7 +105,15 @@ class Admission:
         """A redirect's target, which `target_refusal` has let pass."""
         chain = (*(fingerprint for _, fingerprint in request.trail), self.identity(lease.request))
         identity = self.identity(request) if request.unique else None
-        return Found(request, urls.host_key(request.url), identity, lease.depth, lease.start, chain)
+        return Found(
+            request,
+            urls.host_key(request.url),
+            identity,
+            lease.depth,
+            lease.start,
+            chain,
+            earlier=lease.earlier,
+        )
 
     def target_refusal(self, request: Request, lease: Lease) -> str | None:
         """The reason that forbids following a redirect; a start's redirect widens the scope."""

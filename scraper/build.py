@@ -31,7 +31,15 @@ from scraper.politeness import policy_for
 from scraper.protocols import Downloader, Frontier, FrontierContext, Observer
 from scraper.spider import Spider
 
-__all__ = ["BUILTINS", "EXTRAS", "OUTPUT_ENDINGS", "build", "build_stages", "builtin"]
+__all__ = [
+    "BUILTINS",
+    "EXTRAS",
+    "OUTPUT_ENDINGS",
+    "build",
+    "build_stages",
+    "builtin",
+    "output_template",
+]
 
 BUILTINS: Mapping[str, str] = MappingProxyType({
     "dedupe": "scraper.pipelines.dedupe:Dedupe",
@@ -178,11 +186,15 @@ def _output_sink(output: str) -> Any:
             f"{place}: {name} cannot be compressed as a whole",
             hint=f"Leave {ending} out.",
         )
-    here = Path(
-        str(Path.cwd()).replace("{", "{{").replace("}", "}}")
-    )  # only *output* is a template
-    path = str(here / Path(output).expanduser())
-    return build_component(cls, {"path": path}, place)
+    return build_component(cls, {"path": output_template(output)}, place)
+
+
+def output_template(output: str) -> str:
+    """What `-o` names, as the template of a path that means the same in every directory."""
+    if output == "-" or "://" in output:
+        return output
+    here = str(Path.cwd()).replace("{", "{{").replace("}", "}}")  # only *output* is a template
+    return str(Path(here) / Path(output).expanduser())
 
 
 def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:

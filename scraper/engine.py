@@ -46,6 +46,7 @@ from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
 from scraper.protocols import Clock, Downloader, Frontier, Middleware
+from scraper.revisit import Earlier
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
 from scraper.spider import Spider
@@ -340,11 +341,13 @@ class Engine:
             version=self.spider.version,
             fetched_at=self._clock.wall(),
             limits=self._page_limits,
+            number=lease.id,
         )
         return Visit(lease, host, page)
 
     def _outcome(self, visit: Visit, verdict: Any) -> Outcome:
-        page = visit.page
+        page, earlier = visit.page, visit.lease.earlier
+        page.end(Earlier.load(earlier) if earlier else None, failed=isinstance(verdict, Dead))
         page.response = None  # what waits for its commit needs the records, not the body
         return Outcome(
             visit.lease,

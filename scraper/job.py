@@ -122,8 +122,12 @@ def identity(
     started: str,
     code: str = "",
     version: str = "",
+    output: str | None = None,
 ) -> dict[str, Any]:
-    """What a job is fixed to when it is created, as JSON values. `sinks`: their keys, in order."""
+    """What a job is fixed to when it is created, as JSON values. `sinks`: their keys, in order.
+
+    `output`: what `-o` said, for a retry to say the same; the sinks are what is compared.
+    """
     record = {
         "spider": spider,
         "arguments": dict(arguments),
@@ -131,6 +135,7 @@ def identity(
         "started": started,
         "code": code,
         "version": version,
+        "output": output,
     }
     plain: dict[str, Any] = json.loads(json.dumps(record, default=str))
     return plain

@@ -20,7 +20,8 @@ __all__ = ["JobStatus", "jobs"]
 class JobStatus:
     """One line of `scrape status`. `pid`: of the process that runs it, None when none does.
 
-    `phase`: running, publishing, finished, failed. `problem`: why its ledger cannot be read.
+    `phase`: running, publishing, finished, failed, reopening. `problem`: why its ledger cannot be
+    read.
     """
 
     spider: str

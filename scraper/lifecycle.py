@@ -3,8 +3,10 @@
 ::
 
     running ──► publishing ──► finished
-       │            every move is idempotent: after a crash here it is rolled forward
-       └──────► failed             finished, but not to be trusted: the output is kept aside
+      ▲ │           every move is idempotent: after a crash here it is rolled forward
+      │ └─────► failed             finished, but not to be trusted: the output is kept aside
+      │
+    reopening ◄── a retry of what is finished or failed: its outputs become the working ones again
 
 A phase is a blob in the ledger, written in the same transactions as everything else.
 """
@@ -23,22 +25,38 @@ from typing import Any, Literal
 
 from scraper.assessment import Assessment, assess
 from scraper.engine import Engine, Parts, brief
+from scraper.errors import UsageError
 from scraper.events import Stop
-from scraper.outputs import last_group, restore
+from scraper.frontier.revive import retracted
+from scraper.outputs import asides, last_group, marks, reopen, reopenable, restore
 from scraper.protocols import CrawlInfo
 from scraper.quality import Profile
 from scraper.report import CrawlResult, failures, result_of
 from scraper.spider import stored_arguments
+from scraper.tally import Tally
 from scraper.work import Batch, Recovery, job_of
 
-__all__ = ["Crawl", "Identity"]
+__all__ = ["Crawl", "Identity", "Revival"]
 
 log = logging.getLogger("scraper.crawl")
 
 TOLD_FINDINGS = 6
 """Findings that are told one by one; `scrape quality` lists them all."""
 
-PUBLISHING, FINISHED, FAILED = b"publishing", b"finished", b"failed"
+RUNNING, PUBLISHING, REOPENING = b"running", b"publishing", b"reopening"
+FINISHED, FAILED = b"finished", b"failed"
+
+
+@dataclass(slots=True)
+class Revival:
+    """A part of a job that is tried again.
+
+    `ledger`: what it says now, and the `counts` that it will have. `begin(state)`: makes the
+    requests pending again and stores these blobs, in one transaction, before the frontier opens.
+    """
+
+    ledger: Recovery
+    begin: Callable[[Mapping[str, bytes]], object]
 
 
 @dataclass(slots=True)
@@ -50,7 +68,8 @@ class Identity:
     of the way, once nothing else can stop this run from beginning. `wanted(sinks, started)`
     describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
     otherwise. `claims(stages)`: the keys that earlier runs leave to stages that ask for them.
-    `history()`: the job's earlier runs. `job`: its name, None for a crawl that leaves no state.
+    `history()`: the job's earlier runs. `revival`: for a retry, once nothing else can stop it.
+    `job`: its name, None for a crawl that leaves no state.
     """
 
     started: str
@@ -64,6 +83,7 @@ class Identity:
     compare: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None
     claims: Callable[[Sequence[str]], Mapping[str, array[int]]] | None = None
     history: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    revival: Revival | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,11 +119,13 @@ class Crawl:
             await self._open_outputs(info)
             if self.identity.clear is not None:
                 self.identity.clear()
+            if self.identity.revival is not None:
+                await self._revive(self.identity.revival)
             self.recovery = recovery = await parts.frontier.open()
             await self._restore(info, recovery)
             if recovery.state.get("phase") == PUBLISHING:
                 reason: Literal["limit", "finished"]
-                reason = "limit" if "limit" in recovery.state else "finished"
+                reason = "limit" if recovery.state.get("ended") == b"limit" else "finished"
                 ending = Stop(reason, "published what an earlier process had finished")
                 counts = Counter(recovery.counts)
             elif "limit" in recovery.state:
@@ -142,6 +164,27 @@ class Crawl:
                     await sink.aclose()
         await self.parts.chain.open(info)
 
+    async def _revive(self, revival: Revival) -> None:
+        """Let a part of the job be pending again: if the outputs can go on, and limits allow it."""
+        identity, ledger, sinks = self.identity, revival.ledger, self.parts.chain.sinks
+        stored = job_of(ledger.state)
+        if stored is not None and identity.wanted is not None and identity.compare is not None:
+            keys = [sink.key for sink in sinks]
+            identity.compare(stored, identity.wanted(keys, identity.started))
+        limits = self.parts.config.crawl
+        if (stop := Tally(self.parts.clock, ledger.counts).reached(limits)) is not None:
+            raise UsageError(
+                f"this run is at its limit, {stop.detail}: nothing more would be fetched",
+                hint="Raise it (-s crawl.NAME=VALUE); what else it has cut off goes on, too.",
+            )
+        state: dict[str, bytes] = {}
+        if ledger.state.get("phase") in (FINISHED, FAILED):
+            await reopenable(sinks, ledger)
+            state["phase"] = REOPENING
+        self._reach("reopen")
+        revival.begin(state)
+        self._reach("reopen")
+
     async def _restore(self, info: CrawlInfo, recovery: Recovery) -> None:
         """The job is the one that was asked for, and its outputs are what was committed."""
         parts, identity = self.parts, self.identity
@@ -151,12 +194,18 @@ class Crawl:
             if stored is not None:
                 identity.notes += identity.compare(stored, wanted)
             else:
-                state = {"job": json.dumps(wanted).encode(), "phase": b"running"}
+                state = {"job": json.dumps(wanted).encode(), "phase": RUNNING}
                 claims = identity.claims(parts.chain.lasting) if identity.claims else {}
                 await parts.frontier.commit(Batch(state=state, claims=dict(claims)))
                 recovery.claims = {stage: [keys] for stage, keys in claims.items()}
         for note in identity.notes:
             log.warning("%s", note)
+        if recovery.state.get("phase") == REOPENING:
+            positions = await reopen(parts.chain.sinks, recovery, self._reach)
+            self._reach("reopen")
+            state = {"phase": RUNNING, "asides": b"{}"}
+            await parts.frontier.commit(Batch(positions=positions, state=state))
+            recovery.positions = {**recovery.positions, **positions}
         publishing = recovery.state.get("phase") == PUBLISHING
         await restore(parts.chain.sinks, recovery, publishing=publishing)
         if (cookies := recovery.state.get("cookies")) is not None:
@@ -182,19 +231,18 @@ class Crawl:
         ending, quality = self._judged(ending, counts)
         if ending.reason in ("finished", "limit"):
             batch.state["phase"] = PUBLISHING
-            if ending.reason == "limit":
-                batch.state["limit"] = ending.detail.encode()
+            batch.state["ended"] = ending.reason.encode()
             await parts.frontier.commit(batch)
-            for sink in parts.chain.sinks:
-                self._reach("publish")
-                await sink.publish()
-            self._reach("publish")
-            await parts.frontier.commit(Batch(state={"phase": FINISHED}))
+            await self._publish()
         elif ending.reason == "failed":
             batch.state["phase"] = FAILED
             await parts.frontier.commit(batch)
             for sink in parts.chain.sinks:
                 await sink.set_aside()
+            if self.identity.job is not None:  # for a retry to find it there
+                state = {"asides": json.dumps(asides(parts.chain.sinks)).encode()}
+                positions = await marks(parts.chain.sinks)
+                await parts.frontier.commit(Batch(positions=positions, state=state))
         else:
             await parts.frontier.commit(batch)
             if self.identity.job is None:  # nothing remembers it: it cannot be resumed
@@ -220,6 +268,19 @@ class Crawl:
             arguments=stored_arguments(parts.spider),
             quality=quality.as_dict() if quality is not None else {},
         )
+
+    async def _publish(self) -> None:
+        chain, state = self.parts.chain, {"phase": FINISHED}
+        if pages := retracted(self.recovery.state):
+            state["retracted"] = b""
+            if chain.rejected is not None:
+                chain.rejected.retract(pages)
+        for sink in chain.sinks:
+            self._reach("publish")
+            await sink.publish()
+        self._reach("publish")
+        positions = await marks(chain.sinks) if self.identity.job is not None else {}
+        await self.parts.frontier.commit(Batch(positions=positions, state=state))
 
     def _judged(self, ending: Stop, counts: Counter[str]) -> tuple[Stop, Assessment | None]:
         """The end, and what was delivered: a crawl may be finished, and not to be trusted."""

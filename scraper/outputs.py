@@ -12,15 +12,16 @@ applied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
-from scraper.errors import DamagedState
+from scraper.errors import DamagedState, UsageError
 from scraper.pipelines.page import StagedPage, group_records
-from scraper.protocols import Frontier, RedoSink, RewindSink, Sink
+from scraper.protocols import Frontier, RedoSink, Reopens, RewindSink, Sink
 from scraper.work import Batch, Committed, Recovery, Redo
 
-__all__ = ["Outputs", "restore"]
+__all__ = ["Outputs", "asides", "marks", "reopen", "reopenable", "restore"]
 
 
 class Outputs:
@@ -95,6 +96,61 @@ async def restore(sinks: Sequence[Sink], recovery: Recovery, *, publishing: bool
                 hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
             )
         await cast("RedoSink", target).apply(redo.group, redo.records)
+
+
+# Going on after the end ------------------------------------------------------------------------
+
+
+async def marks(sinks: Sequence[Sink]) -> dict[str, Any]:
+    """The positions by which sinks will know again what they have published or set aside."""
+    return {s.key: await mark() for s in sinks if (mark := getattr(s, "mark", None)) is not None}
+
+
+def asides(sinks: Sequence[Sink]) -> dict[str, str]:
+    """Where files were set aside, by the path that they were to have."""
+    moved: dict[str, str] = {}
+    for sink in sinks:
+        told = sink.describe()
+        if told.get("aside"):
+            moved |= told.get("asides") or {str(told["path"]): str(told["aside"])}
+    return moved
+
+
+async def reopenable(sinks: Sequence[Sink], recovery: Recovery) -> None:
+    """Raises `UsageError` for a sink that cannot go on from what it has published."""
+    moved = _moved(recovery)
+    for sink in sinks:
+        _reopen_of(sink)
+        if (check := getattr(sink, "reopenable", None)) is not None:
+            await check(recovery.positions.get(sink.key), moved)
+
+
+async def reopen(
+    sinks: Sequence[Sink], recovery: Recovery, reach: Callable[[str], None]
+) -> dict[str, Any]:
+    """Let every sink go on from what it has published; the new positions. Idempotent."""
+    moved, positions = _moved(recovery), {}
+    for sink in sinks:
+        reach("reopen")
+        position = await _reopen_of(sink)(recovery.positions.get(sink.key), moved)
+        if position is not None:
+            positions[sink.key] = position
+    return positions
+
+
+def _moved(recovery: Recovery) -> dict[str, str]:
+    moved: dict[str, str] = json.loads(recovery.state.get("asides", b"{}"))
+    return moved
+
+
+def _reopen_of(sink: Sink) -> Callable[[Any, Mapping[str, str]], Awaitable[Any]]:
+    if not isinstance(sink, Reopens):
+        name = "standard output" if sink.key == "-" else f"{type(sink).__name__} ({sink.key})"
+        raise UsageError(
+            f"nothing can be added to {name} once the run is over",
+            hint="Crawl anew with `scrape run`; a run that writes to a file can be added to.",
+        )
+    return sink.reopen
 
 
 def last_group(recovery: Recovery) -> int:

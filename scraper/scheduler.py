@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from scraper import urls
+from scraper import revisits, urls
 from scraper.admission import Admission
 from scraper.chained import Chained
 from scraper.claims import Claims
@@ -273,7 +273,9 @@ class Scheduler:
                 counts["retries" if verdict.charged else "postponed"] += 1
         if outcome.page is not None:
             self._keep(outcome.page, counts)
-        group.batch.settled.append(Settled(lease, verdict, found))
+        settled = Settled(lease, verdict, found)
+        revisits.remember(settled, outcome.page, self.admission.identity)
+        group.batch.settled.append(settled)
         group.found += len(found)
         self.tally.settle(counts, group.batch)
         self._barren = False

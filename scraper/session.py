@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,14 +21,15 @@ from pydantic_core import to_jsonable_python
 
 from scraper import job as jobs
 from scraper import layers
-from scraper.build import build
+from scraper.build import build, output_template
 from scraper.claims import inherited
 from scraper.config import Config
 from scraper.engine import Parts
 from scraper.errors import JobError, ScraperError, SpiderError, UsageError
+from scraper.frontier.revive import Chosen, revive, survey
 from scraper.job import Job
 from scraper.layers import Loaded
-from scraper.lifecycle import Crawl, Identity
+from scraper.lifecycle import Crawl, Identity, Revival
 from scraper.project import Prepared
 from scraper.protocols import Durable, Observer
 from scraper.spider import (
@@ -66,13 +68,15 @@ def open_prepared(
     job: str | None = None,
     fresh: bool = False,
     limit: int = 0,
+    retry: Chosen | None = None,
     observers: Sequence[Observer] = (),
     root: Path | None = None,
     probe: Callable[[str], None] | None = None,
 ) -> Iterator[Session]:
     """The session of a project's spider, as the command line runs it: with a ledger.
 
-    *root*: where state and relative outputs go, when that is not the project's directory.
+    *retry*: what of the job shall be tried again. *root*: where state and relative outputs go,
+    when that is not the project's directory.
     """
     loaded, project = prepared.loaded, prepared.project
     spider = prepared.entry.cls(**args)
@@ -96,7 +100,10 @@ def open_prepared(
         probe=probe,
     )
     held = _remembered(parts, held, f"--job {job}" if job is not None else "")
-    with _opened(parts, root or project.root, held, fresh=fresh) as session:
+    way = (
+        partial(_try_again, chosen=retry) if retry is not None else partial(_make_way, fresh=fresh)
+    )
+    with _opened(parts, root or project.root, held, output, way) as session:
         yield session
 
 
@@ -153,7 +160,7 @@ def open_session(
     held = _remembered(parts, held, f"job={job!r}")
     if not parts.chain.sinks:
         log.warning("no output: items are counted and discarded (output=…, config=…, stream())")
-    with _opened(parts, root, held, fresh=fresh) as session:
+    with _opened(parts, root, held, output, partial(_make_way, fresh=fresh)) as session:
         yield session
 
 
@@ -240,9 +247,17 @@ class _Foreign:
         return inherited(stages, held.claims, delivered=self._delivered) if held else {}
 
 
+Way = Callable[[Job | _Foreign, Identity, int], list[str]]
+
+
 @contextmanager
-def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterator[Session]:
-    """The crawl of *parts*, its job locked meanwhile, and entered in its history."""
+def _opened(
+    parts: Parts, root: Path, job: Job | None, output: str | None, way: Way
+) -> Iterator[Session]:
+    """The crawl of *parts*, its job locked meanwhile, and entered in its history.
+
+    *way*: finds out what becomes of what an earlier process left.
+    """
     identity = Identity(started=jobs.started_now(), root=root)
     if job is None:
         yield Session(Crawl(parts, identity), parts.config, root, None)
@@ -251,8 +266,8 @@ def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterat
         identity.job, identity.directory = job.name, job.directory
         frontier = parts.frontier
         keeper = _Foreign(frontier) if isinstance(frontier, Durable) else job
-        notes = _make_way(keeper, identity, parts.config.crawl.max_items, fresh=fresh)
-        identity.wanted = partial(_identity, parts.spider)
+        notes = way(keeper, identity, parts.config.crawl.max_items)
+        identity.wanted = partial(_identity, parts.spider, output)
         identity.compare = jobs.compare
         identity.claims = keeper.claims
         identity.history = job.history
@@ -266,7 +281,9 @@ def _opened(parts: Parts, root: Path, job: Job | None, *, fresh: bool) -> Iterat
             job.record(crawl.result.as_dict())
 
 
-def _identity(spider: Spider, sinks: Sequence[str], started: str) -> dict[str, Any]:
+def _identity(
+    spider: Spider, output: str | None, sinks: Sequence[str], started: str
+) -> dict[str, Any]:
     return jobs.identity(
         spider=spider.name,
         arguments=stored_arguments(spider),
@@ -274,6 +291,7 @@ def _identity(spider: Spider, sinks: Sequence[str], started: str) -> dict[str, A
         started=started,
         code=jobs.code_of(type(spider)),
         version=spider.version,
+        output=output_template(output) if output is not None else None,
     )
 
 
@@ -308,6 +326,41 @@ def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, fresh: 
         f" {summary.pending:,} requests pending"
     )
     return [told]
+
+
+def _try_again(
+    keeper: Job | _Foreign, identity: Identity, limit: int, *, chosen: Chosen
+) -> list[str]:
+    """Let what is *chosen* be pending again, once the crawl can begin; or only go on."""
+    if isinstance(keeper, _Foreign):
+        raise UsageError(
+            "--retry needs the ledger of the project, and this job's state is kept by a plugin",
+            hint='Crawl anew with `scrape run`; frontier.url = "sqlite" keeps what can be retried.',
+        )
+    job, summary = keeper, keeper.summary()
+    stored = job_of(summary.state) if summary is not None else None
+    if summary is None or stored is None:
+        raise JobError(f"job {job.name} of spider {job.spider} has never run")
+    if "limit" in summary.state:
+        raise UsageError(
+            f"the run of {stored['started']} was cut at crawl.max_items, in the middle of a page:"
+            " nothing can be added to it",
+            hint="Crawl anew with `scrape run`, with another limit or none.",
+        )
+    if summary.phase == "publishing":  # first things first
+        return _make_way(job, identity, limit, fresh=False)
+    identity.started, identity.resumed = stored["started"], True
+    revived = survey(job.ledger, chosen)
+    if not revived.requests:
+        if summary.phase in OVER:
+            raise UsageError(f"there is nothing to retry in job {job.name}")
+        return ["nothing to retry", *_make_way(job, identity, limit, fresh=False)]
+    counts = Counter(summary.counts)
+    counts.subtract(revived.counts)
+    ledger = Recovery(positions=summary.positions, state=summary.state, counts=counts)
+    identity.revival = Revival(ledger, partial(revive, job.ledger, chosen))
+    pages = f"{revived.requests:,} page{'' if revived.requests == 1 else 's'}"
+    return [f"retrying {pages} of the run of {stored['started']} (job {job.name})"]
 
 
 def _abandoned(keeper: Job | _Foreign) -> tuple[bool, str | None]:

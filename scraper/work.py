@@ -41,7 +41,8 @@ class Lease:
 
     `id`: the frontier's. `host`: `urls.host_key`. `attempt`: tries charged before this one.
     `depth`: links from a start request. `start`: it came from `start()`. `alone`: it is suspected
-    of taking the process down, so nothing else may run beside it.
+    of taking the process down, so nothing else may run beside it. `earlier`: of a page that is
+    retried, what came of it before (see `revisit.Earlier.dump`).
     """
 
     id: int
@@ -51,6 +52,7 @@ class Lease:
     attempt: int = 0
     start: bool = False
     alone: bool = False
+    earlier: bytes = b""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,8 @@ class Found:
     `fingerprint`: its identity (unsigned 64 bits); None admits it without asking whether it was
     seen, and records nothing. `chain`: fingerprints of the redirects that led to it, empty for
     links; a target seen before is a `redirect_duplicate` unless it is one of these.
-    `attempt` is carried over where a redirect continues a retried request.
+    `attempt` is carried over where a redirect continues a retried request, and so is `earlier`,
+    which its lease will have.
     """
 
     request: Request
@@ -70,6 +73,7 @@ class Found:
     start: bool = False
     chain: tuple[int, ...] = ()
     attempt: int = 0
+    earlier: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,17 @@ Verdict = Done | Again | Dead
 
 @dataclass(slots=True)
 class Settled:
-    """One lease's end. `found`: what its callback (or errback, or redirect) asks to admit."""
+    """One lease's end. `found`: what its callback (or errback, or redirect) asks to admit.
+
+    `rejects`: its rejected items in brief (JSON, see `revisits.brief`), kept with the request for
+    `scrape rejects`. `earlier`: what a retry must know of the page (None: what its lease had).
+    """
 
     lease: Lease
     verdict: Verdict
     found: Sequence[Found] = ()
+    rejects: str = ""
+    earlier: bytes | None = None
 
 
 @dataclass(slots=True)

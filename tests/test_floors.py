@@ -48,6 +48,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "multipart",
         "options",
+        "revisit",
         "shellwords",
         "curl",
         "request",
@@ -88,6 +89,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "gate",
         "chained",
         "claims",
+        "revisits",
         "outputs",
         "events",
         "tally",

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("scraper.cli.status:status", "The jobs, and how far they are."),
     "failures": ("scraper.cli.failures:failures", "What failed in a job, why, and the way out."),
     "quality": ("scraper.cli.quality:quality", "What a job's last run delivered."),
+    "rejects": ("scraper.cli.rejects:rejects", "Which items did not fit, and why."),
     "shell": ("scraper.cli.shell:shell", "Try selectors on a page, interactively."),
     "fetch": ("scraper.cli.fetch:fetch", "Fetch one page, and show what came."),
     "parse": ("scraper.cli.parse:parse", "What a spider makes of one page."),

@@ -11,52 +11,71 @@ from typing import Annotated, Any
 import typer
 
 from scraper import urls
-from scraper.cli.output import DebugOption, clean, data, note
-from scraper.cli.status import jobs_of
-from scraper.errors import UsageError, reason
+from scraper.cli.output import (
+    ArgumentOption,
+    DebugOption,
+    QuietOption,
+    SetOption,
+    clean,
+    data,
+    note,
+)
+from scraper.cli.retrying import ReasonOption, RetryOption, SpiderArgument, chosen_job, retry
+from scraper.errors import reason
 from scraper.frontier.inspect import read_failures
+from scraper.frontier.revive import Chosen
 from scraper.job import Job
-from scraper.joblist import JobStatus, jobs
-from scraper.project import find_state
+from scraper.joblist import JobStatus
 
-JsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead.")]
+JsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print a JSON object a line instead; with --retry, the statistics."
+    ),
+]
 
 
 def failures(
-    spider: Annotated[str, typer.Argument(metavar="SPIDER", help="Whose failures.")],
+    spider: SpiderArgument,
     job: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of this job; needed if there are several.")
     ] = None,
+    reasons: ReasonOption = None,
+    again: RetryOption = False,
+    arguments: ArgumentOption = None,
+    settings: SetOption = None,
     as_json: JsonLines = False,
+    quiet: QuietOption = False,
     debug: DebugOption = False,
-) -> None:
+) -> int:
     """What ended without success: reason, URL, detail and time, oldest first.
 
     Below it, for people, how many there are of each reason, what it means and the way out.
+
+    With --retry these requests are made again, in the run that they are of: its output is
+    completed, and what it has delivered is not repeated. -a and -s are for that.
     """
-    root = find_state()
-    chosen = the_job(spider, job, jobs(root))
-    counts: Counter[str] = Counter()
-    for failed in entries(Job(root, spider, chosen.job)):
-        counts[failed["reason"]] += 1
-        data(json.dumps(failed, ensure_ascii=False) if as_json else line_of(failed))
-    if not as_json:
-        summarise(counts, chosen)
-
-
-def the_job(spider: str, name: str | None, found: list[JobStatus]) -> JobStatus:
-    """The job *name* of *spider*, or its only one. Raises `UsageError`."""
-    own = {job.job: job for job in jobs_of(spider, found)}
-    if name is None and len(own) == 1:
-        return next(iter(own.values()))
-    if name in own:
-        return own[name]
-    listed = ", ".join(own)
-    if name is None:
-        raise UsageError(
-            f"spider {spider} has several jobs: {listed}", hint="Choose one with --job NAME."
+    wanted = frozenset(reasons or ())
+    if again:
+        return retry(
+            spider,
+            job,
+            Chosen("failures", wanted),
+            arguments=arguments or [],
+            settings=settings or [],
+            as_json=as_json,
+            quiet=quiet,
+            debug=debug,
         )
-    raise UsageError(f"spider {spider} has no job {name}", hint=f"There are: {listed}.")
+    found, status = chosen_job(spider, job)
+    counts: Counter[str] = Counter()
+    for failed in entries(found):
+        if not wanted or failed["reason"] in wanted:
+            counts[failed["reason"]] += 1
+            data(json.dumps(failed, ensure_ascii=False) if as_json else line_of(failed))
+    if not (as_json or quiet):
+        summarise(counts, status)
+    return 0
 
 
 def entries(job: Job) -> Iterator[dict[str, Any]]:

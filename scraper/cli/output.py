@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "ArgumentOption",
     "DebugOption",
     "FreshOption",
     "JsonOption",
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+ArgumentOption = Annotated[
+    list[str] | None,
+    typer.Option("--argument", "-a", metavar="NAME=VALUE", help="An argument of the spider."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 SetOption = Annotated[
     list[str] | None,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from scraper.assessment import Assessment, assess
-from scraper.cli.failures import the_job
 from scraper.cli.output import DebugOption, JsonOption, clean, columns, data, data_json, note, when
+from scraper.cli.retrying import the_job
 from scraper.cli.status import started_at, state_of
 from scraper.config import Quality
 from scraper.drift import Finding, Usual, earlier_runs, percent, usual

@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from scraper.cli.output import (
+    ArgumentOption,
     DebugOption,
     FreshOption,
     LimitOption,
@@ -27,6 +28,7 @@ from scraper.cli.output import (
 from scraper.cli.progress import PlainProgress, progress_for
 from scraper.cli.summary import announce, summarise
 from scraper.errors import UsageError
+from scraper.frontier.revive import Chosen
 from scraper.report import CrawlResult
 from scraper.session import Session
 
@@ -40,10 +42,7 @@ def run(
     spider: Annotated[
         str, typer.Argument(metavar="SPIDER", help="Its name, or a file: FILE.py[:Class].")
     ],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Option("--argument", "-a", metavar="NAME=VALUE", help="An argument of the spider."),
-    ] = None,
+    arguments: ArgumentOption = None,
     settings: SetOption = None,
     output: OutputOption = None,
     job: Annotated[
@@ -85,13 +84,17 @@ def run_spider(
     as_json: bool = False,
     quiet: bool = False,
     debug: bool = False,
+    values: Mapping[str, Any] | None = None,
+    retry: Chosen | None = None,
     start: Path | None = None,
     root: Path | None = None,
 ) -> int:
     """What `scrape run` does; returns the exit code.
 
-    *start*: the directory in which the project is looked for. *root*: where relative outputs and
-    the job's state go, when that is not the project's own directory.
+    *values*: of the spider's arguments, where they are no text from a command line. *retry*: what
+    of the job is to be tried again. *start*: the directory in which the project is looked for.
+    *root*: where relative outputs and the job's state go, when that is not the project's own
+    directory.
     """
     from scraper import logs
     from scraper.project import prepare
@@ -102,11 +105,12 @@ def run_spider(
     observers = progress_for(quiet=quiet)
     with open_prepared(
         prepared,
-        args=spider_arguments(arguments),
+        args={**(values or {}), **spider_arguments(arguments)},
         output=output,
         job=job,
         fresh=fresh,
         limit=limit,
+        retry=retry,
         observers=observers,
         root=root,
         probe=from_env(os.environ),

@@ -15,6 +15,7 @@ from scraper.mistakes import nearest
 from scraper.project import find_state
 from scraper.report import failures
 
+UNFINISHED = ("", "running", "publishing", "reopening")
 HEADS = ("SPIDER", "JOB", "STATE", "PAGES", "ITEMS", "FAILED", "PENDING", "STARTED")
 
 
@@ -65,7 +66,7 @@ def state_of(job: JobStatus) -> str:
     """What to call a job's phase: a job in the making that nobody runs is unfinished."""
     if job.running:
         return "running"
-    return "unfinished" if job.phase in ("", "running", "publishing") else job.phase
+    return "unfinished" if job.phase in UNFINISHED else job.phase
 
 
 def started_at(job: JobStatus) -> datetime | None:

@@ -41,6 +41,8 @@ def summarise(result: CrawlResult) -> None:
     if result.failed:
         _row("", f"`{command('failures', result)}` lists them")
     _reasons("rejected", result.rejected, kinds["item"])
+    if result.rejected and result.job is not None:
+        _row("", f"`{command('rejects', result)}` lists them")
     _reasons("skipped", result.skipped, kinds["skip"])
     _findings(result)
     if result.dropped:

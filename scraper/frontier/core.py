@@ -31,11 +31,14 @@ from scraper.work import (
     Want,
 )
 
-__all__ = ["Changes", "Core", "Failed", "Row", "Store"]
+__all__ = ["Changes", "Core", "Failed", "Rejects", "Row", "Store", "at_rest", "awake", "failed"]
 
 
 class Row(NamedTuple):
-    """A pending request at rest. `host`: the host's id; `due`: wall clock, 0 when not delayed."""
+    """A pending request at rest. `host`: the host's id; `due`: wall clock, 0 when not delayed.
+
+    `payload`: see `at_rest`.
+    """
 
     id: int
     host: int
@@ -49,15 +52,47 @@ class Row(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A request that ended without success, for `scrape failures`. `at`: wall clock seconds."""
+    """A request that ended without success, for `scrape failures`. `at`: wall clock seconds.
+
+    `request`: its id; 0 if it was never pending.
+    """
 
     at: float
+    request: int
     reason: str
     url: str
     detail: str
     depth: int
     attempt: int
+    start: int
     payload: bytes
+
+
+class Rejects(NamedTuple):
+    """A page with rejected items, for `scrape rejects`. `items`: they, in brief, as JSON.
+
+    `request`: its id. `failed`: it ended without success, and the items are its errback's.
+    """
+
+    at: float
+    request: int
+    failed: int
+    url: str
+    items: str
+    depth: int
+    start: int
+    payload: bytes
+
+
+def at_rest(request: Request, earlier: bytes = b"") -> bytes:
+    """A request and what came of it earlier, as they are stored: in JSON no line ends."""
+    return request.dump() + b"\n" + earlier if earlier else request.dump()
+
+
+def awake(payload: bytes) -> tuple[Request, bytes]:
+    """What `at_rest` stored."""
+    data, _, earlier = payload.partition(b"\n")
+    return Request.load(data), earlier
 
 
 class Store(Protocol):
@@ -81,6 +116,7 @@ class Changes:
     returned: list[tuple[Host, bytes]] = field(default_factory=list)
     fingerprints: array[int] = field(default_factory=lambda: array("Q"))
     failed: list[Failed] = field(default_factory=list)
+    rejects: list[Rejects] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     positions: Mapping[str, Any] = field(default_factory=dict)
     redo: Sequence[Redo] = ()
@@ -171,7 +207,7 @@ class Core:
                     elif number not in found.chain:
                         self._duplicate(found, changes, now)
                         continue
-                chosen.append((found, found.request.dump()))
+                chosen.append((found, at_rest(found.request, found.earlier)))
         except BaseException:
             for number in fresh:
                 seen.remove(number)
@@ -182,7 +218,7 @@ class Core:
         changes.duplicates += 1
         if found.chain:
             changes.redirect_duplicates.append(found.request.url)
-            changes.failed.append(_failed(found, "redirect_duplicate", now))
+            changes.failed.append(_refused(found, "redirect_duplicate", now))
             changes.counts["reason:redirect_duplicate"] += 1
 
     def _settle(self, settled: Settled, changes: Changes, now: float) -> None:
@@ -197,10 +233,15 @@ class Core:
             return
         self.pending -= 1
         changes.gone.append(row.id)
+        request, dead = settled.lease.request, isinstance(verdict, Dead)
+        if settled.earlier is not None:
+            row = row._replace(payload=at_rest(request, settled.earlier))
         if isinstance(verdict, Dead):
-            url, detail = settled.lease.request.url, verdict.detail
-            changes.failed.append(
-                Failed(now, verdict.reason, url, detail, row.depth, row.attempt, row.payload)
+            changes.failed.append(failed(row, now, verdict.reason, request.url, verdict.detail))
+        if settled.rejects:
+            end = (row.depth, row.start, row.payload)
+            changes.rejects.append(
+                Rejects(now, row.id, int(dead), request.url, settled.rejects, *end)
             )
 
     def _admit(self, chosen: list[tuple[Found, bytes]], changes: Changes, now: float) -> None:
@@ -284,11 +325,19 @@ def _found(batch: Batch) -> Iterable[Found]:
     yield from batch.seeds
 
 
-def _failed(found: Found, reason: str, now: float) -> Failed:
-    payload = found.request.dump()
-    return Failed(now, reason, found.request.url, "", found.depth, found.attempt, payload)
+def _refused(found: Found, reason: str, now: float) -> Failed:
+    payload, url = at_rest(found.request, found.earlier), found.request.url
+    end = (found.depth, found.attempt, int(found.start), payload)
+    return Failed(now, 0, reason, url, "", *end)
+
+
+def failed(row: Row, now: float, reason: str, url: str, detail: str = "") -> Failed:
+    """The end of the pending request *row*."""
+    end = (row.depth, row.attempt, row.start, row.payload)
+    return Failed(now, row.id, reason, url, detail, *end)
 
 
 def _lease(row: Row, host: str, *, alone: bool) -> Lease:
-    request = Request.load(row.payload)
-    return Lease(row.id, host, request, row.depth, row.attempt, bool(row.start), alone)
+    request, earlier = awake(row.payload)
+    start = bool(row.start)
+    return Lease(row.id, host, request, row.depth, row.attempt, start, alone, earlier)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from scraper.frontier import tables
-from scraper.frontier.core import Failed
+from scraper.frontier.core import Failed, Rejects
 from scraper.frontier.fingerprints import unpack
 
-__all__ = ["Summary", "inspect", "read_claims", "read_failures"]
+__all__ = ["Summary", "inspect", "read_claims", "read_failures", "read_rejects"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,26 @@ def inspect(path: Path) -> Summary:
 
 def read_failures(path: Path) -> Iterator[dict[str, Any]]:
     """The requests that ended without success, oldest first, as dicts of `core.Failed`."""
+    for columns in _rows(path, "failures"):
+        yield Failed._make(columns)._asdict()
+
+
+def read_rejects(path: Path) -> Iterator[dict[str, Any]]:
+    """The pages with rejected items, oldest first, as dicts of `core.Rejects`."""
+    for columns in _rows(path, "rejects"):
+        yield Rejects._make(columns)._asdict()
+
+
+def _rows(path: Path, table: str) -> Iterator[list[Any]]:
     with tables.explaining(path), closing(tables.connect(path, read_only=True)) as connection:
         tables.read_head(connection)
-        for _, *columns, _ in tables.read(connection, "failures"):
-            yield Failed._make(columns)._asdict()
+        for _, *columns, _ in tables.read(connection, table):
+            yield columns
 
 
 def read_claims(path: Path) -> dict[str, list[array[int]]]:
     """The keys that items claimed, by stage."""
     found: dict[str, list[array[int]]] = {}
-    with tables.explaining(path), closing(tables.connect(path, read_only=True)) as connection:
-        tables.read_head(connection)
-        for _, stage, keys, _ in tables.read(connection, "claims"):
-            found.setdefault(stage, []).append(unpack(keys))
+    for stage, keys in _rows(path, "claims"):
+        found.setdefault(stage, []).append(unpack(keys))
     return found

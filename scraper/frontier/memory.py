@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from scraper.frontier.core import Changes, Core, Failed, Row
+from scraper.frontier.core import Changes, Core, Failed, Rejects, Row
 from scraper.frontier.hosts import Host
 from scraper.work import Batch, Committed, HostLease, Recovery, Want
 
@@ -27,6 +27,7 @@ class MemoryFrontier:
         self._rows: dict[int, Row] = {}
         self._states: dict[int, bytes] = {}
         self._failed: list[Failed] = []
+        self._rejects: list[Rejects] = []
         self.counts: Counter[str] = Counter()
         self.positions: dict[str, Any] = {}
         self.state: dict[str, bytes] = {}
@@ -59,6 +60,7 @@ class MemoryFrontier:
         self._rows.update((row.id, row) for row in changes.new)
         self._states.update((host.id, state) for host, state in changes.returned)
         self._failed += changes.failed
+        self._rejects += changes.rejects
         self.counts.update(changes.counts)
         self.positions.update(changes.positions)
         self.state.update(changes.state)
@@ -70,6 +72,10 @@ class MemoryFrontier:
     def failures(self) -> Iterator[dict[str, Any]]:
         """What ended without success: `at`, `reason`, `url`, `detail`, `depth`, `attempt` …"""
         return (failed._asdict() for failed in self._failed)
+
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """The pages with rejected items: `at`, `url`, `items` (JSON), `failed`, `depth` …"""
+        return (page._asdict() for page in self._rejects)
 
     async def aclose(self, *, clean: bool = True) -> None:
         """There is nothing to close."""

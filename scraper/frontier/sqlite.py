@@ -15,7 +15,7 @@ import sqlite3
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +23,11 @@ from typing import Any, TypeVar
 
 from scraper.errors import JobError, ScraperError, UsageError
 from scraper.frontier import tables
-from scraper.frontier.core import Changes, Core, Failed, Row
+from scraper.frontier.core import Changes, Core, Row, awake, failed
 from scraper.frontier.fingerprints import pack, unpack
 from scraper.frontier.hosts import SUSPECT, Host, key_of
 from scraper.frontier.inspect import Summary, inspect, read_failures
 from scraper.frontier.tables import Head, damaged, request_checksum, sealed, sealed_request
-from scraper.http import Request
 from scraper.work import Batch, Committed, HostLease, Recovery, Redo, Want
 
 __all__ = ["SqliteFrontier"]
@@ -38,16 +37,9 @@ T = TypeVar("T")
 DEAD_ALONE = 3
 """Crashes alone that make a request dead."""
 
-INSERT_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 UPDATE_REQUEST = "UPDATE requests SET due = ?, attempt = ?, crashes = ?, crc = ? WHERE id = ?"
 DELETE_REQUESTS = "DELETE FROM requests WHERE id IN (SELECT value FROM json_each(?))"
-INSERT_HOST = "INSERT OR REPLACE INTO hosts VALUES (?, ?, ?, ?, ?)"
-INSERT_SEEN = "INSERT INTO seen VALUES (?, ?, ?)"
-INSERT_FAILURE = "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_REDO = "INSERT INTO redo VALUES (?, ?, ?, ?, ?)"
 DELETE_REDO = "DELETE FROM redo WHERE number <= ?"
-INSERT_CLAIMS = "INSERT INTO claims VALUES (?, ?, ?, ?)"
-INSERT_KEPT = "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)"
 UPDATE_HEAD = "UPDATE ledger SET head = ?, crc = ? WHERE id = 1"
 BY_IDS = "WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -185,8 +177,9 @@ class SqliteFrontier:
         self._load_outputs(connection, found)
         self._load_kept(connection)
         found["kept"] = len(self._kept)
-        for _ in _counted(connection, "failures", found):
-            pass
+        for table in ("failures", "rejects"):
+            for _ in _counted(connection, table, found):
+                pass
         found["hosts"] = len(core.hosts)
         for table, expected in head.rows.items():
             if found[table] != expected:
@@ -232,7 +225,7 @@ class SqliteFrontier:
                 self._write_head(clean=False)
         core.settle_dates()
         self.pending = core.pending
-        return [(failed.url, failed.reason) for failed in changes.failed]
+        return [(ended.url, ended.reason) for ended in changes.failed]
 
     def _end_leases(self, changes: Changes, now: float) -> list[Row]:
         """Take every lease back; what may not repeat and was sent ends here."""
@@ -248,8 +241,8 @@ class SqliteFrontier:
         self._core.pending -= 1
         changes.gone.append(row.id)
         changes.counts[f"reason:{reason}"] += 1
-        url = Request.load(row.payload).url
-        changes.failed.append(Failed(now, reason, url, "", row.depth, row.attempt, row.payload))
+        request, _ = awake(row.payload)
+        changes.failed.append(failed(row, now, reason, request.url))
 
     def _commit(self, batch: Batch) -> Committed:
         if self._failure is not None:
@@ -336,7 +329,7 @@ class SqliteFrontier:
                 [(r.due, r.attempt, r.crashes, request_checksum(r), r.id) for r in changes.again],
             )
         if changes.new:
-            db.executemany(INSERT_REQUEST, map(sealed_request, changes.new))
+            db.executemany(tables.insert("requests"), map(sealed_request, changes.new))
         rows["requests"] += len(changes.new) - len(changes.gone)
         hosts: dict[int, tuple[Any, ...]] = {
             host.id: (host.id, host.name, 0.0, None) for host in changes.new_hosts
@@ -344,14 +337,13 @@ class SqliteFrontier:
         rows["hosts"] += len(hosts)
         hosts.update((host.id, (host.id, host.name, host.due, s)) for host, s in changes.returned)
         if hosts:
-            db.executemany(INSERT_HOST, map(sealed, hosts.values()))
+            db.executemany(tables.insert("hosts", replace=True), map(sealed, hosts.values()))
         if changes.fingerprints:
             rows["seen"] += 1
             row = (rows["seen"], pack(changes.fingerprints))
-            db.execute(INSERT_SEEN, sealed(row))
-        for failed in changes.failed:
-            rows["failures"] += 1
-            db.execute(INSERT_FAILURE, sealed((rows["failures"], *map(_storable, failed))))
+            db.execute(tables.insert("seen"), sealed(row))
+        self._append("failures", changes.failed)
+        self._append("rejects", changes.rejects)
         self._write_outputs(changes)
         self._keep("count", {n: self._value("count", n) + k for n, k in changes.counts.items()})
         self._keep("position", {n: json.dumps(value) for n, value in changes.positions.items()})
@@ -364,10 +356,19 @@ class SqliteFrontier:
         for place, redo in enumerate(changes.redo):
             rows["redo"] += 1
             row = ((redo.group << 10) + place, redo.group, redo.sink, tables.packed(redo.records))
-            db.execute(INSERT_REDO, sealed(row))
+            db.execute(tables.insert("redo"), sealed(row))
         for stage, keys in changes.claims.items():
             rows["claims"] += 1
-            db.execute(INSERT_CLAIMS, sealed((rows["claims"], stage, pack(keys))))
+            db.execute(tables.insert("claims"), sealed((rows["claims"], stage, pack(keys))))
+
+    def _append(self, table: str, entries: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows behind the last one: of a retry's there may be fewer than the last id says."""
+        if not entries:
+            return
+        last = self._db.execute(f"SELECT max(id) FROM {table}").fetchone()[0] or 0  # noqa: S608
+        rows = ((n, *map(_storable, columns)) for n, columns in enumerate(entries, last + 1))
+        self._db.executemany(tables.insert(table), map(sealed, rows))
+        self._head.rows[table] += len(entries)
 
     def _value(self, kind: str, name: str) -> int:
         kept = self._kept.get((kind, name))
@@ -378,7 +379,9 @@ class SqliteFrontier:
             known = self._kept.get((kind, name))
             kept_id = len(self._kept) + 1 if known is None else known[0]
             self._kept[kind, name] = (kept_id, value)
-            self._db.execute(INSERT_KEPT, sealed((kept_id, kind, name, value)))
+            self._db.execute(
+                tables.insert("kept", replace=True), sealed((kept_id, kind, name, value))
+            )
         self._head.rows["kept"] = len(self._kept)
 
     def _of(self, kind: str) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from typing import Any
 from zlib import crc32
 
 from scraper.errors import DamagedState, JobError, OutOfResource, ScraperError
-from scraper.frontier.core import Failed, Row
+from scraper.frontier.core import Failed, Rejects, Row
 from scraper.frontier.fingerprints import unpack
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "explained",
     "explaining",
     "fingerprints",
+    "insert",
     "packed",
     "read",
     "read_head",
@@ -58,9 +59,12 @@ start INTEGER NOT NULL, crashes INTEGER NOT NULL, payload BLOB NOT NULL, crc INT
 CREATE TABLE hosts (id INTEGER PRIMARY KEY, name TEXT NOT NULL, due REAL NOT NULL, state BLOB, \
 crc INTEGER NOT NULL);
 CREATE TABLE seen (id INTEGER PRIMARY KEY, fingerprints BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE failures (id INTEGER PRIMARY KEY, at REAL NOT NULL, reason TEXT NOT NULL, \
-url TEXT NOT NULL, detail TEXT NOT NULL, depth INTEGER NOT NULL, attempt INTEGER NOT NULL, \
-payload BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE failures (id INTEGER PRIMARY KEY, at REAL NOT NULL, request INTEGER NOT NULL, \
+reason TEXT NOT NULL, url TEXT NOT NULL, detail TEXT NOT NULL, depth INTEGER NOT NULL, \
+attempt INTEGER NOT NULL, start INTEGER NOT NULL, payload BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE rejects (id INTEGER PRIMARY KEY, at REAL NOT NULL, request INTEGER NOT NULL, \
+failed INTEGER NOT NULL, url TEXT NOT NULL, items TEXT NOT NULL, depth INTEGER NOT NULL, \
+start INTEGER NOT NULL, payload BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE redo (id INTEGER PRIMARY KEY, number INTEGER NOT NULL, sink TEXT NOT NULL, \
 records BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE claims (id INTEGER PRIMARY KEY, stage TEXT NOT NULL, keys BLOB NOT NULL, \
@@ -74,6 +78,7 @@ COLUMNS = {
     "hosts": ("id", "name", "due", "state"),
     "seen": ("id", "fingerprints"),
     "failures": ("id", *Failed._fields),
+    "rejects": ("id", *Rejects._fields),
     "redo": ("id", "number", "sink", "records"),
     "claims": ("id", "stage", "keys"),
     "kept": ("id", "kind", "name", "value"),
@@ -105,6 +110,13 @@ class Head:
         """The stored text and its checksum."""
         text = json.dumps({name: getattr(self, name) for name in self.__slots__})
         return text, crc32(text.encode())
+
+
+def insert(table: str, *, replace: bool = False) -> str:
+    """The statement that adds a row of *table*, its checksum included."""
+    places = ", ".join("?" for _ in (*COLUMNS[table], "crc"))
+    verb = "INSERT OR REPLACE" if replace else "INSERT"
+    return f"{verb} INTO {table} VALUES ({places})"
 
 
 # Checksums --------------------------------------------------------------------------------------

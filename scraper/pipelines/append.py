@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from aiofiles.os import wrap
 from pydantic import ByteSize
 
-from scraper.errors import ConfigError, DamagedState, ScraperError
+from scraper.errors import ConfigError, DamagedState, ScraperError, UsageError
 from scraper.items import encode
 from scraper.pipelines.appendfile import Mode
 from scraper.pipelines.fileset import FileSet, Shape
+from scraper.pipelines.marks import check, marks_of
 from scraper.pipelines.paths import placeholders
 from scraper.pipelines.provenance import Provenance, chosen
 from scraper.protocols import CrawlInfo, Page
@@ -175,6 +177,19 @@ class AppendSink:
 
     async def publish(self) -> None:
         await self.files.publish()
+
+    async def mark(self) -> Any:
+        """The position, and what the files are known by: see `Reopens`."""
+        return self._position() | {"marks": await wrap(marks_of)(self.files.delivered())}
+
+    async def reopenable(self, position: Any, aside: Mapping[str, str]) -> None:
+        """Whether the files are those that `mark` saw; see `Reopens`."""
+        if not isinstance(position, dict) or "marks" not in position:
+            raise UsageError(
+                f"{self.key}: the run ended before it had noted what it published",
+                hint="Nothing can be added to it: crawl anew with `scrape run`.",
+            )
+        await wrap(check)(position["marks"], aside, grows=self.mode == "append")
 
     async def reopen(self, position: Any, aside: Mapping[str, str]) -> Any:
         """Go on with what was published; see `Reopens`."""

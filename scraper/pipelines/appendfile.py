@@ -35,6 +35,7 @@ from scraper.pipelines.filesystem import (
     sync_directory,
     write_all,
 )
+from scraper.pipelines.marks import sift
 from scraper.pipelines.paths import output_error
 
 if TYPE_CHECKING:
@@ -300,6 +301,20 @@ class AppendFile:
         self.size += len(tail)
         self._finished = True
 
+    async def sift(self, stays: Callable[[bytes], bool]) -> int:
+        """Leave out the lines for which *stays* is false, and return the size; only `publish` may
+        follow. Idempotent.
+        """
+        await self._close()
+        return await self._in_thread(self._sift, stays)
+
+    def _sift(self, stays: Callable[[bytes], bool]) -> int:
+        path = self.working if self.working.exists() else self.path  # it was published already
+        if self._claim.foreign or not path.exists():
+            return 0
+        self.size = sift(path, stays)
+        return self.size
+
     async def seal(self) -> None:
         """No record will follow: end the file as it will be published, and let go of it.
 
@@ -350,6 +365,9 @@ class AppendFile:
                 f"{source} {there}, and {size:,} were delivered: this crawl cannot add to it",
                 hint="Put the output back where it was published, or crawl anew.",
             )
+        if self.working.exists():  # left by a crawl that can no longer be resumed
+            suffix = self._claim.holder.aside if self._claim.holder else "aside"
+            self.displaced = self._move_aside(suffix)
         copy = self.working.with_name(self.working.name + ".copy")
         copy_start(source, size, copy)
         self._claim.record(None, sealed=size if whole else None)

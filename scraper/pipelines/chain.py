@@ -27,7 +27,7 @@ from scraper.errors import (
 from scraper.items import Invalid
 from scraper.observation import lost, observe
 from scraper.pipelines import quarantine
-from scraper.pipelines.page import Limits, StagedItem, StagedPage, group_records
+from scraper.pipelines.page import Fault, Limits, StagedItem, StagedPage, group_records
 from scraper.pipelines.rejected import RejectedItems
 from scraper.protocols import CrawlInfo, Sink
 
@@ -193,6 +193,7 @@ class Chain:
                 f"a callback yields items (Item, pydantic model, dataclass, dict), requests and"
                 f" lists of them, not {type(item).__name__}{named}"
             )
+        page.show(type(item).__name__, quarantine.values_of(item))
         return self._settle(staged, await self._pass(item, page))
 
     async def _pass(self, item: Any, page: StagedPage) -> ItemResult:
@@ -246,6 +247,7 @@ class Chain:
         else:
             model = error.title
             values = {".".join(map(str, e["loc"])): e.get("input") for e in error.errors()}
+        page.show(model, values)
         self._quarantine(page, "item_invalid", error, model, values, None)
         return Rejected("item_invalid", error)
 
@@ -261,6 +263,7 @@ class Chain:
         errors = quarantine.field_errors(error)
         if self._observed:
             page.note(lost(item, reason, errors))
+        page.reject(Fault(reason, item[:100], quarantine.in_brief(errors), stage))
         if self.rejected is None:
             return
         line = quarantine.record(
@@ -271,6 +274,7 @@ class Chain:
             values=values,
             stage=stage,
             spider=page.spider,
+            page=self.rejected.name_of(page.number),
         )
         page.keep(self.rejected, line, len(line))
 

@@ -7,7 +7,7 @@ to a stream's last part alone; those before it are sealed, and wait to be publis
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -326,6 +326,12 @@ class FileSet:
                     published.append(file.path)
         return published
 
+    async def sift(self, stays: Callable[[bytes], bool]) -> None:
+        """Before `publish`: leave out of each stream's last part lines that are not to stay."""
+        for stream in self.streams.values():
+            async with self._opened(stream, stream.part) as file:
+                stream.size = await file.sift(stays)
+
     def _remove_surplus(self, stream: Stream) -> None:
         """Parts of an earlier crawl beyond this one's last would pass for this one's."""
         if not self.shape.parts:
@@ -335,6 +341,20 @@ class FileSet:
             surplus.append(path)
         for path in reversed(surplus):  # so that the rest is found again after a crash
             path.unlink()
+
+    def delivered(self) -> Iterator[tuple[Path, Path, int | None]]:
+        """Once published or set aside: each file's path, where it is, how much of it is ours.
+
+        None: all.
+        """
+        for stream in self.streams.values():
+            for part in range(1, stream.part + 1):
+                path = self.path(stream.name, part)
+                moved = self.aside.get(str(path))
+                if moved is not None and self.shape.mode == "append":
+                    yield path, Path(moved), None
+                else:
+                    yield path, Path(moved or path), stream.size if part == stream.part else None
 
     async def reopen(self, position: Any, aside: Mapping[str, str]) -> None:
         """Make what was published the working set again; the streams' parts before the last stay.

@@ -18,8 +18,9 @@ from scraper.http import Request, Response
 from scraper.observation import Lost, Observation
 from scraper.pipelines.provenance import provenance
 from scraper.protocols import Sink
+from scraper.revisit import Earlier, digest, were_there
 
-__all__ = ["Limits", "StagedItem", "StagedPage", "group_records"]
+__all__ = ["Fault", "Limits", "StagedItem", "StagedPage", "group_records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,21 @@ class Claim(NamedTuple):
     after: int
 
 
+class Fault(NamedTuple):
+    """Why an item was rejected: `reason`, its type, (field, message) pairs, the stage's name."""
+
+    reason: str
+    item: str
+    errors: tuple[tuple[str, str], ...]
+    stage: str | None = None
+
+
 DOUBLE = ("dropped", "dropped:duplicate")
+BEFORE = ("dropped", "dropped:delivered_before")
+
+SHOWN, SHOWN_BYTES = 4_000, 4 << 20
+"""Items of a page, and bytes staged for them, up to which their values are held until it ends: in
+case that it must be remembered. Digests of more are taken at once, which costs 3 µs an item."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,8 +78,9 @@ class StagedItem:
     """One item's end: was it `delivered`, which counters it adds to, what was staged for whom.
 
     `claims`: what it claimed, and how many records it had staged by then. `observed`: what is to
-    be known of its values, or of its faults. Not the item itself, nor its error: they would
-    outlive the callback by a whole group.
+    be known of its values, or of its faults. `fault`: why it was rejected, if it was. `digest`: of
+    the item as the callback yielded it, once the page has ended and needs it; 0: not known. Not
+    the item itself, nor its error: they would outlive the callback by a whole group.
     """
 
     delivered: bool = False
@@ -72,14 +88,17 @@ class StagedItem:
     records: list[tuple[Sink, Any, int]] = field(default_factory=list)
     claims: tuple[Claim, ...] = ()
     observed: Observation | Lost | None = None
+    fault: Fault | None = None
+    digest: int = 0
 
 
 class StagedPage:
     """A `Page` that keeps, per item, what the sinks staged, in order.
 
     `items`: one `StagedItem` per item that the callback yielded. `staged`: bytes staged, wherever
-    they lie. Not shared between tasks: a page's items pass the chain one by one. Call `release`
-    when the page is committed or given up.
+    they lie. `number`: of the request in its ledger, which no other has. Not shared between tasks:
+    a page's items pass the chain one by one. Call `release` when the page is committed or given
+    up.
     """
 
     __slots__ = (
@@ -89,9 +108,11 @@ class StagedPage:
         "_file",
         "_held",
         "_provenance",
+        "_shown",
         "fetched_at",
         "items",
         "limits",
+        "number",
         "request",
         "response",
         "spider",
@@ -109,7 +130,9 @@ class StagedPage:
         version: str = "",
         fetched_at: float | None = None,
         limits: Limits = DEFAULT,
+        number: int = 0,
     ) -> None:
+        self.number = number
         self.request = request
         self.response = response
         self.url = response.url if response is not None else request.url
@@ -123,6 +146,7 @@ class StagedPage:
         self._held = 0  # bytes of records in memory that could be spilled
         self._end = 0  # of the temporary file
         self._provenance: Mapping[str, Any] | None = None
+        self._shown: list[tuple[StagedItem, str, Mapping[str, Any]]] = []
         self._file: IO[bytes] | None = None
 
     # ── while the items pass the chain
@@ -183,6 +207,10 @@ class StagedPage:
             )
         return self._provenance
 
+    def reject(self, fault: Fault) -> None:
+        """The current item is at fault: what else becomes of it is up to the chain."""
+        self._current.fault = fault
+
     def withdraw(self) -> None:
         """Forget what the current item staged and claimed: it failed."""
         self._forget(self._current)
@@ -222,6 +250,36 @@ class StagedPage:
             written = os.pwrite(file.fileno(), rest, self._end)
             rest, self._end = rest[written:], self._end + written
         return place
+
+    # ── once its callback is through
+
+    def show(self, name: str, values: Mapping[str, Any]) -> None:
+        """What the current item is, before any stage changes it: *values* are the page's own."""
+        self._shown.append((self._current, name, values))
+        if len(self._shown) > SHOWN or self.staged > SHOWN_BYTES:
+            self._take_digests()  # a page that large pays for it, and its items are let go
+
+    def _take_digests(self) -> None:
+        for item, name, values in self._shown:
+            item.digest = digest(name, values)
+        self._shown.clear()
+
+    def end(self, earlier: Earlier | None = None, *, failed: bool = False) -> None:
+        """No item follows. Forget those that an *earlier* visit delivered; let go of the values.
+
+        *failed*: the items are the errback's.
+        """
+        if earlier is not None or failed or any(item.fault for item in self.items):
+            self._take_digests()
+        self._shown.clear()
+        if earlier is None:
+            return
+        before = earlier.failed if failed else earlier.items
+        now = [item.digest for item in self.items]
+        for item, there in zip(self.items, were_there(before, earlier.also, now), strict=True):
+            if there:
+                self._forget(item)
+                item.delivered, item.counted, item.fault = False, BEFORE, None
 
     # ── once it is settled
 
@@ -284,6 +342,7 @@ class StagedPage:
     def release(self) -> None:
         """Forget everything, the temporary file included. Idempotent."""
         self.items.clear()
+        self._shown.clear()
         self._current = StagedItem()
         self.staged = self._held = 0
         if self._file is not None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from scraper.errors import ItemInvalid
 from scraper.records import invalid_fields
 
-__all__ = ["field_errors", "record", "values_of"]
+__all__ = ["field_errors", "in_brief", "record", "values_of"]
 
 MAX_RECORD = 64 * 1024
 """Bytes of one line, at most."""
@@ -23,6 +23,7 @@ _HEAD, _ERRORS, _VALUES = 8_000, 24_000, 24_000  # shares of it
 _TEXT = 2_000  # characters of one string
 _NAME = 200  # characters of a key
 _DEPTH = 8
+_BRIEF, _BRIEF_FIELDS = 200, 10  # characters of a message or a name, and how many of them
 _PLAIN_MODULES = frozenset({"datetime", "decimal", "uuid"})  # str() is how JSON has them
 
 
@@ -35,12 +36,14 @@ def record(
     values: Any,
     stage: str | None = None,
     spider: str = "",
+    page: str = "",
 ) -> bytes:
     """One line of the rejected file.
 
     Keys: `reason` (a code of `errors.REASONS`), `item` (the model's name), `url`, `errors` (one
     object per field: `field`, `message`, `selectors`, `value`), `values` (what was there), `stage`
-    (the pipeline stage that failed, or null), `spider`. What is too long is cut and says so.
+    (the pipeline stage that failed, or null), `spider`, `page` (names this visit of the page, and
+    no other). What is too long is cut and says so.
     """
     head = _Plain(_HEAD)
     row = {
@@ -51,6 +54,7 @@ def record(
         "values": _Plain(_VALUES).show(values),
         "stage": head.show(stage),
         "spider": head.show(spider),
+        "page": page,
     }
     return _json(row).encode() + b"\n"
 
@@ -180,6 +184,14 @@ def field_errors(error: BaseException) -> list[dict[str, Any]]:
             "value": None,
         }
     ]
+
+
+def in_brief(errors: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Of `field_errors`, each field and its message, cut: what the ledger keeps of them."""
+    return tuple(
+        (str(error["field"])[:_BRIEF], str(error["message"])[:_BRIEF])
+        for error in errors[:_BRIEF_FIELDS]
+    )
 
 
 def _shown_error(error: BaseException) -> str:

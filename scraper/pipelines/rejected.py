@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any
 
 from scraper.pipelines.append import AppendSink, Mode
-from scraper.protocols import Page
+from scraper.protocols import CrawlInfo, Page
 
 __all__ = ["RejectedItems"]
 
@@ -24,6 +27,40 @@ class RejectedItems(AppendSink):
 
     def __init__(self, path: str = "data/{spider}.rejected.jsonl", mode: Mode = "replace") -> None:
         super().__init__(path, mode)
+        self._mine = ""
+        self._retracted: frozenset[str] = frozenset()
+
+    async def open(self, crawl: CrawlInfo) -> None:
+        data = crawl.run.encode("utf-8", "backslashreplace")
+        self._mine = f"{blake2b(data, digest_size=8).hexdigest()}-"
+        await super().open(crawl)
 
     async def process(self, item: Any, page: Page) -> Any:
         raise TypeError("RejectedItems is no stage: pass it as Chain(..., rejected=)")
+
+    def name_of(self, number: int) -> str:
+        """What the lines of a page have under `page`: no other page or crawl has the same.
+
+        *number*: of its request in the ledger; 0, where there is none, has no name.
+        """
+        return f"{self._mine}{number}" if number else ""
+
+    def retract(self, numbers: Iterable[int]) -> None:
+        """These pages were fetched again since: `publish` leaves out what was rejected then."""
+        self._retracted = frozenset(map(self.name_of, numbers))
+
+    async def publish(self) -> None:
+        if self._retracted:
+            self.records = 0
+            await self.files.sift(self._stays)
+        await super().publish()
+
+    def _stays(self, line: bytes) -> bool:
+        try:
+            page = json.loads(line)["page"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return True  # in mode "append" the file may hold lines that are not ours
+        if page in self._retracted:
+            return False
+        self.records = (self.records or 0) + (isinstance(page, str) and page.startswith(self._mine))
+        return True

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from scraper.errors import UsageError
 
-__all__ = ["POINTS", "VARIABLE", "from_env"]
+__all__ = ["POINTS", "RETRY_POINTS", "VARIABLE", "from_env"]
 
 VARIABLE = "SCRAPER_KILL_AT"
 
@@ -22,6 +22,9 @@ POINTS = ("lease", "write", "commit-before", "commit-after", "apply", "publish")
 """After leases were handed out; after the sinks wrote a group, before its transaction;
 on entering a commit; after a transaction was made durable; after the sinks that apply a group by
 themselves did; between the moves of publishing."""
+
+RETRY_POINTS = ("reopen",)
+"""Before and after what is retried becomes pending again, and between the outputs' reopening."""
 
 
 def from_env(environ: Mapping[str, str]) -> Callable[[str], None] | None:
@@ -33,10 +36,11 @@ def from_env(environ: Mapping[str, str]) -> Callable[[str], None] | None:
     if not value:
         return None
     name, _, number = value.partition(":")
-    if name not in POINTS or not (number.isascii() and number.isdigit() and int(number) > 0):
+    names = (*POINTS, *RETRY_POINTS)
+    if name not in names or not (number.isascii() and number.isdigit() and int(number) > 0):
         raise UsageError(
             f"{VARIABLE}={value!r} is not a point and a count",
-            hint=f"Write NAME:COUNT with a count from 1; the names are {', '.join(POINTS)}.",
+            hint=f"Write NAME:COUNT with a count from 1; the names are {', '.join(names)}.",
         )
     left = int(number)
 

@@ -28,10 +28,12 @@ async def test_failures_are_kept() -> None:
     assert payload == b'{"url":"https://a.example/1"}'
     assert failed == {
         "at": wall.now,
+        "request": 1,
         "reason": "http_404",
         "url": "https://a.example/1",
         "detail": "gone",
         "depth": 2,
         "attempt": 0,
+        "start": 0,
     }
     assert frontier.pending == 0

@@ -20,6 +20,7 @@ import pytest
 
 from scraper.errors import DamagedState, JobError, OutOfResource, ScraperError, UsageError
 from scraper.frontier import tables
+from scraper.frontier.inspect import read_rejects
 from scraper.frontier.sqlite import SqliteFrontier
 from scraper.testing.frontier import Wall, found, leases, settle
 from scraper.work import Again, Batch, Dead, HostReturn, Recovery, Want
@@ -58,9 +59,12 @@ async def used(path: Path, wall: Callable[[], float], *, requests: int = 60) -> 
     await frontier.commit(Batch(seeds=pages, state=state, positions={"out": [1, "x"]}))
     hosts = await frontier.acquire(Want(20))
     given = leases(hosts)
+    done = settle(given[:9])
+    done[2].rejects, done[2].earlier = '[[1,"schema","Item",[["a","b"]],null]]', b"\0" * 16
+    done[5].rejects = done[2].rejects
     await frontier.commit(
         Batch(
-            settled=settle(given[:9])
+            settled=done
             + settle(given[9:14], Dead("http_404", "gone"))
             + settle(given[14:17], Again(wall() + 50, "timeout")),
             returned=[HostReturn(hosts[0].host, b'{"pace": 0.2}', wall() + 5)],
@@ -86,7 +90,7 @@ async def drained(path: Path, wall: Wall) -> tuple[Any, ...]:
             Batch(seeds=[found(f"https://h{n % 5}.example/{n:04}") for n in range(60)])
         )
         assert again.admitted == 0
-        failures = list(SqliteFrontier.failures(path))
+        failures = [*SqliteFrontier.failures(path), *read_rejects(path)]
     finally:
         await frontier.aclose()
     return recovery.positions, recovery.state, recovery.counts, order, failures
@@ -153,6 +157,10 @@ async def test_something_else_is_refused(path: Path) -> None:
         "DELETE FROM seen",
         "DELETE FROM hosts WHERE id = 2",
         "DELETE FROM failures WHERE id = 1",
+        "DELETE FROM rejects WHERE id = 2",
+        "UPDATE rejects SET items = '[]' WHERE id = 1",
+        "UPDATE rejects SET payload = x'00' WHERE id = 1",
+        "UPDATE rejects SET failed = 1 WHERE id = 2",
         "DELETE FROM kept WHERE kind = 'position'",
         "DELETE FROM ledger",
         "UPDATE requests SET payload = replace(payload, 'h1', 'h2') WHERE id = 41",

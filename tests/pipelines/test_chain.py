@@ -190,6 +190,7 @@ def test_failing_stage_fails_that_item_only() -> None:
             "values": {"n": 1},
             "stage": "Picky",
             "spider": "books",
+            "page": "",
         }
     ]
     assert counts(page) == {"items": 2, "rejected": 1, "reason:stage_error": 1}

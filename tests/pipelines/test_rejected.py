@@ -115,6 +115,7 @@ def test_what_is_kept() -> None:
         "values": {"price": "free", "n": 1, "d": "1.50"},
         "stage": None,
         "spider": "s",
+        "page": "",
     }
 
 
