@@ -127,6 +127,16 @@ class Profile:
             at_fault.rejected += 1
             _count(at_fault.because, message)
 
+    def take_back(self, lost: Lost, times: int) -> None:
+        """Items that were rejected count no more: their pages are fetched again."""
+        items = self._of(lost.item)
+        items.rejected = max(items.rejected - times, 0)
+        _discount(items.reasons, lost.reason, times)
+        for name, message in lost.fields:
+            at_fault = self._field(items, name)
+            at_fault.rejected = max(at_fault.rejected - times, 0)
+            _discount(at_fault.because, message, times)
+
     def _fold(self) -> None:
         rows: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
         for item, names, values in self._pending:
@@ -238,6 +248,15 @@ class Profile:
 
 def _count(counter: Counter[str], name: str) -> None:
     counter[name if name in counter or len(counter) < MAX_REASONS else OTHER] += 1
+
+
+def _discount(counter: Counter[str], name: str, times: int) -> None:
+    """Undo `_count`, as far as the counter knows the name."""
+    name = name if name in counter else OTHER
+    if counter[name] > times:
+        counter[name] -= times
+    else:
+        del counter[name]
 
 
 def _stored(one: Field) -> list[Any]:

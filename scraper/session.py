@@ -358,7 +358,7 @@ def _try_again(
     counts = Counter(summary.counts)
     counts.subtract(revived.counts)
     ledger = Recovery(positions=summary.positions, state=summary.state, counts=counts)
-    identity.revival = Revival(ledger, partial(revive, job.ledger, chosen))
+    identity.revival = Revival(ledger, partial(revive, job.ledger, chosen), revived.lost)
     pages = f"{revived.requests:,} page{'' if revived.requests == 1 else 's'}"
     return [f"retrying {pages} of the run of {stored['started']} (job {job.name})"]
 

@@ -13,7 +13,7 @@ from scraper.cli.output import DebugOption, JsonOption, clean, columns, data, da
 from scraper.cli.retrying import the_job
 from scraper.cli.status import started_at, state_of
 from scraper.config import Quality
-from scraper.drift import Finding, Usual, earlier_runs, percent, usual
+from scraper.drift import Finding, Usual, earlier_runs, other_runs, percent, usual
 from scraper.errors import ScraperError
 from scraper.job import Job
 from scraper.joblist import JobStatus, jobs
@@ -74,7 +74,7 @@ def last_run(job: Job, status: JobStatus) -> Assessment:
     last = history[-1] if history else {}
     told = last.get("quality") or {}
     if told.get("started") == status.started and not status.running:
-        earlier = earlier_runs(history[:-1], arguments, rules)
+        earlier = earlier_runs(other_runs(history, status.started), arguments, rules)
         findings = [Finding(**finding) for finding in told["findings"]]
         return Assessment(
             told["started"], told["whole"], len(earlier), told["items"], findings, usual(earlier)

@@ -55,13 +55,15 @@ class Revived:
 
     `requests`: how many. `items`: rejected ones among what they had yielded. `unrepeatable`:
     requests that were left out because they may not be sent twice. `counts`: by what the crawl's
-    counters fall.
+    counters fall. `lost`: the items again, by type, reason and the fields at fault, as far as they
+    are of `MANY` sorts.
     """
 
     requests: int = 0
     items: int = 0
     unrepeatable: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    lost: Counter[tuple[str, str, tuple[tuple[str, str], ...]]] = field(default_factory=Counter)
 
 
 def survey(path: Path, chosen: Chosen) -> Revived:
@@ -136,7 +138,10 @@ class _Choice:
             if wants(page):
                 self.rejects.append(row_id)
                 self.void.append(page.request)
-                for number, code, *_ in json.loads(page.items):
+                for number, code, item, errors, _ in json.loads(page.items):
+                    sort = (item, code, tuple((name, message) for name, message in errors))
+                    if sort in self.made.lost or len(self.made.lost) < MANY:
+                        self.made.lost[sort] += number
                     self.made.items += number
                     self.made.counts["rejected"] += number
                     self.made.counts[f"reason:{code}"] += number

@@ -125,6 +125,9 @@ def test_what_was_missing_is_added(project: Project) -> None:
         project.spider(shop(HALF))
         half = retry(project)
         assert half["rejected"] == len(names("s"))
+        watched = half["quality"]["items"]["Row"]
+        assert watched["rejected"] == watched["fields"]["price"]["rejected"] == len(names("s"))
+        assert watched["count"] == half["items"]
         assert half["pages"] == PAGES
         assert half["items"] == len(names("i", "u"))
         assert delivered(project) == once(names("i", "u"))
@@ -138,6 +141,9 @@ def test_what_was_missing_is_added(project: Project) -> None:
         done = retry(project)
         assert (done["rejected"], done["items"], done["pages"]) == (0, len(EVERYTHING), PAGES)
         assert done["reasons"] == {}
+        watched = done["quality"]["items"]["Row"]
+        assert (watched["rejected"], watched["reasons"]) == (0, {})
+        assert watched["fields"]["price"]["because"] == {}
         fetched = Counter(seen.path for seen in web.log[before:] if seen.path != "/robots.txt")
         assert set(fetched.values()) == {1}
         assert len(fetched) < PAGES // 3 + 1
