@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from aiofiles.os import wrap
 
 from scraper.errors import DamagedState, ScraperError
 from scraper.pipelines.appendfile import AppendFile, Mode
@@ -25,6 +27,9 @@ from scraper.pipelines.paths import output_error, placeholders, require_director
 from scraper.protocols import CrawlInfo
 
 __all__ = ["FileSet", "Shape", "Stream"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,12 @@ class FileSet:
         tail = self.shape.closing(name, size == 0)
         return self._encode(tail) if self._encode is not None and (tail or not size) else tail
 
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await wrap(work)(*args, executor=self._thread, **kwargs)
+        except OSError as error:
+            raise output_error(error, self.base) from error
+
     # ── opening
 
     async def open(self) -> None:
@@ -131,11 +142,8 @@ class FileSet:
         fixed = self.base
         while "{item}" in str(fixed.parent) or "{part}" in str(fixed.parent):
             fixed = fixed.parent  # what is not known yet is made when it is
-        try:
-            check_directory(fixed.parent)
-        except OSError as error:
-            raise output_error(error, self.base) from error
-        for path, owner in self._begun():
+        await self._in_thread(check_directory, fixed.parent)
+        for path, owner in await self._in_thread(self._begun):
             if owner.spider == self._owner.spider:  # which will come to the same types of items
                 refuse_unfinished(self._file_at(path).working, owner, self._owner)
 
@@ -228,7 +236,7 @@ class FileSet:
             for stream in self.streams.values()
             for part in range(1, stream.part + 1)
         }
-        for path, owner in self._begun():
+        for path, owner in await self._in_thread(self._begun):
             elsewhere = owner.resumable and owner.job != self._owner.job
             if path in expected or elsewhere or owner.spider != self._owner.spider:
                 continue
@@ -318,7 +326,7 @@ class FileSet:
             # Part 1 comes last: what claims it keeps other crawls from all of them.
             for part in range(stream.part, 0, -1):
                 if part == 1:
-                    self._remove_surplus(stream)
+                    await self._in_thread(self._remove_surplus, stream)
                 async with self._opened(stream, part) as file:
                     if self._known and part == stream.part and stream.file is None:
                         file.recall(None if self._nothing else stream.size)
@@ -380,7 +388,7 @@ class FileSet:
                 async with self._opened(stream, part) as file:
                     await file.set_aside(failed=failed)
                     self._moved(file)
-        for path, owner in self._begun() if not self.single else ():
+        for path, owner in () if self.single else await self._in_thread(self._begun):
             if not owner.same(self._owner):
                 continue
             file = self._file_at(path)
