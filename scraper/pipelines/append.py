@@ -227,8 +227,9 @@ class AppendSink:
     def describe(self) -> dict[str, Any]:
         """`kind`, `path`, `mode`, `records` (None: not known here), `files` where they are many.
 
-        `aside`: where it was set aside, once it was; `asides`: each file's. `displaced`: where the
-        output of another, unfinished crawl went that lay in its place.
+        `working`: where the files lie until they are delivered, if that is elsewhere. `aside`:
+        where it was set aside, once it was; `asides`: each file's. `displaced`: where the output of
+        another, unfinished crawl went that lay in its place.
         """
         told: dict[str, Any] = {
             "kind": self.kind,
@@ -241,6 +242,8 @@ class AppendSink:
             return told
         if not files.single:
             told["files"] = sum(stream.part for stream in files.streams.values())
+        if self._target is not None:
+            told["working"] = str(files.base)
         if files.aside:
             told["aside"] = next(iter(files.aside.values()))
             told["asides"] = dict(files.aside)

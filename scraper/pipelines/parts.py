@@ -54,9 +54,7 @@ class Stream:
     file: AppendFile | None = None
 
 
-def framed(
-    lead: bytes, records: Sequence[bytes], between: bytes, first: bool
-) -> Sequence[bytes]:
+def framed(lead: bytes, records: Sequence[bytes], between: bytes, first: bool) -> Sequence[bytes]:
     """The bytes of a group. *lead*: what stands before it. *first*: no record does."""
     if between:
         head, *rest = records
