@@ -202,7 +202,7 @@ class Target:
     def _look(self, key: str) -> None:
         store = self._store()
         try:
-            if store.info(key)["type"] == "directory":
+            if store.info(key)["type"] == "directory" and not self._whole:
                 raise IsADirectoryError("it is a directory")
         except FileNotFoundError:
             pass
