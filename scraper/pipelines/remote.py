@@ -34,7 +34,15 @@ from aiofiles.os import wrap
 from scraper.errors import ConfigError, OutOfResource, ScraperError, UsageError
 from scraper.pipelines.filesystem import file_name, sync_directory
 from scraper.pipelines.paths import output_error, placeholders
-from scraper.pipelines.stores import WHOLE_OBJECTS, connect, is_writable, lasts, said, secrets
+from scraper.pipelines.stores import (
+    WHOLE_OBJECTS,
+    connect,
+    disconnect,
+    is_writable,
+    lasts,
+    said,
+    secrets,
+)
 from scraper.protocols import CrawlInfo
 from scraper.urls import redact
 
@@ -149,6 +157,12 @@ class Target:
             self._fs = connect(self._base, self._storage)
         return self._fs
 
+    def _hang_up(self) -> None:
+        """The next call connects anew: this connection may be broken, or will be hours old."""
+        store, self._fs = self._fs, None
+        with suppress(Exception):
+            disconnect(store)
+
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await wrap(work)(*args, executor=self._thread, **kwargs)
 
@@ -158,11 +172,11 @@ class Target:
         try:
             await self._in_thread(self._tidy)
         finally:
-            self._fs = None
             self._thread.shutdown(wait=False)
 
     def _tidy(self) -> None:
-        """Remove the directories that hold nothing."""
+        """Hang up, and remove the directories that hold nothing."""
+        self._hang_up()
         if self._directory is None:
             return
         for folder, _, _ in os.walk(self._directory, topdown=False):
@@ -188,7 +202,6 @@ class Target:
         except ScraperError:
             raise
         except Exception as error:
-            self._fs = None
             if lasts(error):
                 raise UsageError(
                     f"{self.url(local)} cannot be written: {said(error, self._hidden)}",
@@ -198,6 +211,8 @@ class Target:
                 f"{self.url(local)} cannot be reached: {said(error, self._hidden)}",
                 hint="Nothing was fetched. Run the same command again when it can.",
             ) from error
+        finally:
+            self._hang_up()
 
     def _look(self, key: str) -> None:
         store = self._store()
@@ -236,7 +251,7 @@ class Target:
             except ScraperError:
                 raise
             except Exception as error:
-                self._fs = None  # the connection may be what is broken
+                self._hang_up()
                 pause = None if lasts(error) or self._stopped.is_set() else next(pauses, None)
                 if pause is None:
                     raise OutOfResource(
@@ -322,7 +337,7 @@ class Target:
         except ScraperError:
             raise
         except Exception as error:
-            self._fs = None
+            self._hang_up()
             raise OutOfResource(
                 f"{self.url(local)} cannot be asked for: {said(error, self._hidden)}",
                 hint="Run the same command again when it can.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from scraper.errors import UsageError
 from scraper.mistakes import SECRET
 from scraper.urls import redact
 
-__all__ = ["WHOLE_OBJECTS", "connect", "is_writable", "lasts", "said", "secrets"]
+__all__ = ["WHOLE_OBJECTS", "connect", "disconnect", "is_writable", "lasts", "said", "secrets"]
 
 WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss"})
 """Schemes of stores in which an object appears whole, or not at all."""
@@ -82,12 +83,21 @@ def connect(address: str, storage: Mapping[str, Any]) -> Any:
     return known(skip_instance_cache=True, **options)
 
 
+def disconnect(store: Any) -> None:
+    """Let go of what `connect` gave."""
+    hang_up = getattr(store, "hang_up", None)
+    if hang_up is not None:
+        hang_up()
+
+
 def _sftp(address: str, storage: Mapping[str, Any]) -> Any:
     """To a server whose key is known: fsspec would take any, and send it the password."""
     import paramiko
     from fsspec.implementations.sftp import SFTPFileSystem
 
     known = storage.get("known_hosts")
+    # It writes tracebacks to the log, from a thread of its own, of what it raises anyway.
+    logging.getLogger("paramiko.transport").setLevel(logging.CRITICAL)
 
     class Unknown(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
@@ -108,6 +118,9 @@ def _sftp(address: str, storage: Mapping[str, Any]) -> Any:
             self.client.connect(self.host, **{"timeout": 30, **self.ssh_kwargs})
             self.ftp = self.client.open_sftp()
             self.ftp.get_channel().settimeout(60)
+
+        def hang_up(self) -> None:
+            self.client.close()
 
     asked = urlsplit(address)
     options: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -43,6 +44,9 @@ class S3:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        reset = urllib.request.Request(f"{self.endpoint}/moto-api/reset", method="POST")
+        with urllib.request.urlopen(reset):  # its store is the process's
+            pass
         self.client.close()
         self._server.stop()
 
