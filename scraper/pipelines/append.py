@@ -199,7 +199,12 @@ class AppendSink:
 
     async def mark(self) -> Any:
         """The position, and what the files are known by: see `Reopens`."""
-        return self._position() | {"marks": await wrap(marks_of)(self.files.delivered())}
+        files = list(self.files.delivered())
+        marks = self._position() | {"marks": await wrap(marks_of)(files)}
+        if (target := self._target) is not None:
+            paths = [path for path, where, _ in files if str(path) not in marks["marks"]]
+            marks["stored"] = {target.name(path): await target.mark(path) for path in paths}
+        return marks
 
     async def reopenable(self, position: Any, aside: Mapping[str, str]) -> None:
         """Whether the files are those that `mark` saw; see `Reopens`."""
@@ -209,6 +214,9 @@ class AppendSink:
                 hint="Nothing can be added to it: crawl anew with `scrape run`.",
             )
         await wrap(check)(position["marks"], aside, grows=self.mode == "append")
+        if (target := self._target) is not None:
+            for name, mark in position.get("stored", {}).items():
+                await target.require(target.named(name), mark)
 
     async def reopen(self, position: Any, aside: Mapping[str, str]) -> Any:
         """Go on with what was published; see `Reopens`."""

@@ -51,6 +51,9 @@ __all__ = ["Target"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "updated", "mtime", "created")
+"""What stores tell of a file that is another once it was written again."""
+
 
 class Target:
     """The store of an output, and where its files lie on this machine until they are delivered.
@@ -80,7 +83,7 @@ class Target:
         self._fs: Any = None
         self._directory: Path | None = None
         self._kept = True
-        self._mark = ""
+        self._suffix = ""
         self._stopped = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._check_path()
@@ -133,17 +136,29 @@ class Target:
         else:
             made = tempfile.mkdtemp(prefix=f"{file_name(crawl.spider)}-")
             self._directory, self._kept = Path(made), False
-        self._mark = hashlib.sha256(str(self._directory).encode()).hexdigest()[:8]
+        self._suffix = hashlib.sha256(str(self._directory).encode()).hexdigest()[:8]
         return replace(crawl, root=self._directory)
+
+    def name(self, local: Path) -> str:
+        """The file's path below that root: the same when the job's directory was moved."""
+        return local.relative_to(self._root).as_posix()
+
+    def named(self, name: str) -> Path:
+        """The file of that `name`."""
+        return self._root / name
+
+    @property
+    def _root(self) -> Path:
+        if self._directory is None:
+            raise ScraperError(f"{self.shown} has no place yet")
+        return self._directory
 
     def url(self, local: Path) -> str:
         """The file's address in the store, fit for messages."""
         return redact(self._address(local))
 
     def _address(self, local: Path) -> str:
-        if self._directory is None:
-            raise ScraperError(f"{self.shown} has no place yet")
-        return self._base + local.relative_to(self._directory).as_posix()
+        return self._base + self.name(local)
 
     def _key(self, local: Path) -> str:
         """The file's path as fsspec has it."""
@@ -276,7 +291,7 @@ class Target:
             store.put_file(str(local), key)
             return
         folder, _, name = key.rpartition("/")
-        unfinished = f"{folder}/.{name}.{self._mark}"
+        unfinished = f"{folder}/.{name}.{self._suffix}"
         store.makedirs(folder or "/", exist_ok=True)
         store.put_file(str(local), unfinished)
         store.invalidate_cache()
@@ -293,24 +308,42 @@ class Target:
 
     async def exists(self, local: Path) -> bool:
         """Whether a file lies in the store under that name. Raises `OutOfResource`."""
-        return await self._in_thread(self._asked, self._exists, local)
+        return await self.mark(local) is not None
 
-    def _exists(self, local: Path) -> bool:
+    async def mark(self, local: Path) -> list[Any] | None:
+        """What the file in the store is known by, as JSON; None when there is none.
+
+        Its size, and what else the store tells that changes with it. Raises `OutOfResource`.
+        """
+        return await self._in_thread(self._asked, self._mark, local)
+
+    async def require(self, local: Path, mark: Any) -> None:
+        """Raises `UsageError` unless what lies there is what `mark` saw."""
+        found = await self.mark(local)
+        if found != mark:
+            what = "is gone" if found is None else "is not what this crawl delivered"
+            raise UsageError(
+                f"{self.url(local)} {what}: it cannot add to it",
+                hint="Put the output back as it was, or crawl anew: `scrape run`.",
+            )
+
+    def _mark(self, local: Path) -> list[Any] | None:
         store = self._store()
         store.invalidate_cache()
         try:
-            return bool(store.info(self._key(local))["type"] == "file")
+            info = store.info(self._key(local))
         except FileNotFoundError:
-            return False
+            return None
+        told = next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
+        return [info["size"], told] if info["type"] == "file" else None
 
     async def remove(self, local: Path) -> None:
         """See that nothing lies in the store under that name. Raises `OutOfResource`."""
         await self._in_thread(self._asked, self._remove, local)
 
-    def _remove(self, local: Path) -> bool:
-        if there := self._exists(local):
+    def _remove(self, local: Path) -> None:
+        if self._mark(local) is not None:
             self._store().rm_file(self._key(local))
-        return there
 
     async def fetch(self, local: Path) -> bool:
         """Make *local* what lies in the store under that name; False when nothing does.
@@ -320,7 +353,7 @@ class Target:
         return await self._in_thread(self._asked, self._fetch, local)
 
     def _fetch(self, local: Path) -> bool:
-        if not self._exists(local):
+        if self._mark(local) is None:
             return False
         unfinished = local.with_name(local.name + ".download")
         local.parent.mkdir(parents=True, exist_ok=True)
@@ -331,7 +364,7 @@ class Target:
             unfinished.unlink(missing_ok=True)
         return True
 
-    def _asked(self, ask: Callable[[Path], bool], local: Path) -> bool:
+    def _asked(self, ask: Callable[[Path], T], local: Path) -> T:
         try:
             return ask(local)
         except ScraperError:

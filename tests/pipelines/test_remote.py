@@ -499,11 +499,13 @@ async def test_goes_on_with_what_lies_in_the_store(tmp_path: Path, s3: S3) -> No
 
     sink = make()
     await begin(sink, tmp_path)
-    position = await stage(sink, ITEMS)
+    await stage(sink, ITEMS)
     await sink.publish()
+    position = json.loads(json.dumps(await sink.mark()))
     await sink.aclose()
     sink = make()
     await sink.open(replace(crawl_info(tmp_path), resumed=True))
+    await sink.reopenable(position, {})
     position = await sink.reopen(position, {})
     await sink.rewind(position)
     await stage(sink, [{"n": 3, "text": "later"}])
@@ -513,3 +515,21 @@ async def test_goes_on_with_what_lies_in_the_store(tmp_path: Path, s3: S3) -> No
     lines = gzip.decompress(s3.objects()["re/books.csv.gz"]).decode().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["n", "1", "2", "3"]
     assert below(tmp_path) == []
+
+
+@pytest.mark.parametrize("change", ["another", "gone"])
+async def test_only_what_it_delivered_is_gone_on_with(tmp_path: Path, s3: S3, change: str) -> None:
+    sink = Csv("s3://shelf/changed/{part}.csv", records_per_file=1, storage=s3.storage)
+    await begin(sink, tmp_path)
+    await stage(sink, ITEMS)
+    await sink.publish()
+    mark = json.loads(json.dumps(await sink.mark()))
+    await sink.reopenable(mark, {})
+    if change == "another":
+        s3.client.put_object(Bucket="shelf", Key="changed/0001.csv", Body=b"n,text\n2,\xc3\xa4\n")
+    else:
+        s3.client.delete_object(Bucket="shelf", Key="changed/0001.csv")
+    says = "is gone" if change == "gone" else "is not what this crawl delivered"
+    with pytest.raises(UsageError, match=rf"changed/0001\.csv {says}"):
+        await sink.reopenable(mark, {})
+    await sink.aclose()
