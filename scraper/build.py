@@ -30,6 +30,7 @@ from scraper.pipelines.stdout import Stdout
 from scraper.politeness import policy_for
 from scraper.protocols import Downloader, Frontier, FrontierContext, Observer
 from scraper.spider import Spider
+from scraper.urls import redact
 
 __all__ = [
     "BUILTINS",
@@ -171,7 +172,7 @@ def _load(use: str, root: Path, place: str) -> Any:
 def _output_sink(output: str) -> Any:
     if output == "-":
         return Stdout()
-    place = f"-o {output}"
+    place = f"-o {redact(output)}"
     name = OUTPUT_ENDINGS.get(plain_suffix(output))
     if name is not None:
         cls = builtin(name, place)

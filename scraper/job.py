@@ -6,6 +6,7 @@
         ledger.sqlite            the frontier's file, with its -wal and -shm
         lock                     held by the process that runs the job; names it
         history.jsonl            one line for each run that ended
+        outbox/                  files on their way to a store, and those set aside on it
         previous/                the ledger of the last finished run
         aside-STARTED/           what --fresh moved away; never deleted here
 """
@@ -47,7 +48,7 @@ __all__ = [
 
 STATE = ".scrape"
 LEDGER = "ledger.sqlite"
-KEPT = {"lock", "history.jsonl", "previous", "previous.old"}
+KEPT = {"lock", "history.jsonl", "outbox", "previous", "previous.old"}
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=,+-]{0,79}")
 ODD = re.compile(r"[^A-Za-z0-9._=,+-]+")

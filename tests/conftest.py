@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from tests.servers.nginx import Nginx
+from tests.servers.sshd import Sshd
 
 # No deadlines: a slow machine is not a bug. The short form is the same each time; the long one,
 # `make fuzz`, looks for news.
@@ -86,6 +87,17 @@ def docs_server(python_docs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         missing("nginx", "apt-get install nginx-light")
         raise AssertionError
     with Nginx(binary, python_docs, tmp_path_factory.mktemp("nginx")) as server:
+        yield server
+
+
+@pytest.fixture
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """OpenSSH on loopback, for SFTP."""
+    binary = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        missing("sshd", "apt-get install openssh-server")
+        raise AssertionError
+    with Sshd(binary, tmp_path_factory.mktemp("sshd")) as server:
         yield server
 
 

@@ -119,6 +119,8 @@ SIBLINGS = ("download", "frontier", "pipelines")
 HOMES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("download/",),
     "redis": ("frontier/redis.py",),
+    "fsspec": ("pipelines/stores.py",),
+    "paramiko": ("pipelines/stores.py",),
     "pyarrow": ("pipelines/parquet.py",),
     "lxml": ("xpath.py",),
     "jmespath": ("paths.py",),

@@ -75,7 +75,7 @@ def _output(output: dict[str, Any], result: CrawlResult) -> str:
         return str(output.get("kind"))
     shown = _near(str(path))
     if not result.finished and not output.get("aside") and output.get("mode") == "replace":
-        shown += ".partial"
+        shown = _near(str(output.get("working", path))) + ".partial"
     records = output.get("records")
     text = f"{shown} ({_many(records, 'record')})" if records is not None else shown
     if output.get("aside"):

@@ -11,10 +11,12 @@ from pydantic import ByteSize
 from scraper.errors import ConfigError, DamagedState, ScraperError, UsageError
 from scraper.items import encode
 from scraper.pipelines.appendfile import Mode
-from scraper.pipelines.fileset import FileSet, Shape
+from scraper.pipelines.fileset import FileSet
 from scraper.pipelines.marks import check, marks_of
+from scraper.pipelines.parts import Shape
 from scraper.pipelines.paths import placeholders
 from scraper.pipelines.provenance import Provenance, chosen
+from scraper.pipelines.remote import Target
 from scraper.protocols import CrawlInfo, Page
 
 __all__ = ["AppendSink", "Mode", "json_object"]
@@ -27,7 +29,8 @@ class AppendSink:
     (one file for each type of item) and `{part}`; when its last ending is `.gz` or `.zst`, it is
     compressed. *provenance*: columns to add that say where each record came from.
     *records_per_file*, *size_per_file*: files are numbered parts, of that many records or bytes
-    at most.
+    at most. A *path* with a scheme (`s3://…`) is a place in a store, where each file is delivered
+    when it is published; *storage*: options of that store (see `remote`).
 
     Positions are `{"size": bytes, "records": count}`, or, where there are several files,
     `{"files": {item type: [part, bytes, records]}, "records": count}`; with `notes`, if there are
@@ -47,6 +50,7 @@ class AppendSink:
         provenance: Provenance = False,
         records_per_file: int = 0,
         size_per_file: ByteSize | None = None,
+        storage: dict[str, Any] | None = None,
     ) -> None:
         self.path = str(path)
         self.mode: Mode = mode
@@ -55,6 +59,7 @@ class AppendSink:
         self._records_per_file = records_per_file
         self._size_per_file = int(size_per_file or 0)
         self._by_item = "item" in placeholders(self.path)
+        self._target = Target.of(self.path, storage)
         self._files: FileSet | None = None
         if records_per_file < 0:
             raise ConfigError(f"records_per_file = {records_per_file}: 0 or more; 0: no parts")
@@ -62,6 +67,11 @@ class AppendSink:
             raise ConfigError(
                 'mode = "append": a file that goes on growing has no parts',
                 hint='Use mode = "replace", or a file for each run: path = "data/{started}.jsonl".',
+            )
+        if mode == "append" and self._target is not None:
+            raise ConfigError(
+                f'mode = "append": what lies in a store cannot grow: {self._target.shown}',
+                hint="Give each run a name of its own with {started} in the path.",
             )
         if "part" in placeholders(self.path) and not (records_per_file or size_per_file):
             raise ConfigError(
@@ -118,6 +128,8 @@ class AppendSink:
     @property
     def key(self) -> str:
         """The resolved path; until `open`, the template."""
+        if self._target is not None:
+            return self._target.shown if self._files is None else self._target.url(self._files.base)
         return self.path if self._files is None else str(self._files.base)
 
     async def open(self, crawl: CrawlInfo) -> None:
@@ -131,11 +143,18 @@ class AppendSink:
             records=self._records_per_file,
             size=self._size_per_file,
         )
-        files = FileSet(self.path, crawl, shape)
+        target, files = self._target, None
         try:
+            if target is None:
+                files = FileSet(self.path, crawl, shape)
+            else:
+                files = FileSet(target.template, target.place(crawl), shape, target)
             await files.open()
         except BaseException:
-            await files.aclose()
+            if files is not None:
+                await files.aclose()
+            if target is not None:
+                await target.aclose()
             raise
         self._files = files
 
@@ -180,7 +199,12 @@ class AppendSink:
 
     async def mark(self) -> Any:
         """The position, and what the files are known by: see `Reopens`."""
-        return self._position() | {"marks": await wrap(marks_of)(self.files.delivered())}
+        files = list(self.files.delivered())
+        marks = self._position() | {"marks": await wrap(marks_of)(files)}
+        if (target := self._target) is not None:
+            paths = [path for path, where, _ in files if str(path) not in marks["marks"]]
+            marks["stored"] = {target.name(path): await target.mark(path) for path in paths}
+        return marks
 
     async def reopenable(self, position: Any, aside: Mapping[str, str]) -> None:
         """Whether the files are those that `mark` saw; see `Reopens`."""
@@ -190,6 +214,9 @@ class AppendSink:
                 hint="Nothing can be added to it: crawl anew with `scrape run`.",
             )
         await wrap(check)(position["marks"], aside, grows=self.mode == "append")
+        if (target := self._target) is not None:
+            for name, mark in position.get("stored", {}).items():
+                await target.require(target.named(name), mark)
 
     async def reopen(self, position: Any, aside: Mapping[str, str]) -> Any:
         """Go on with what was published; see `Reopens`."""
@@ -202,12 +229,15 @@ class AppendSink:
     async def aclose(self) -> None:
         if self._files is not None:
             await self._files.aclose()
+            if self._target is not None:
+                await self._target.aclose()
 
     def describe(self) -> dict[str, Any]:
         """`kind`, `path`, `mode`, `records` (None: not known here), `files` where they are many.
 
-        `aside`: where it was set aside, once it was; `asides`: each file's. `displaced`: where the
-        output of another, unfinished crawl went that lay in its place.
+        `working`: where the files lie until they are delivered, if that is elsewhere. `aside`:
+        where it was set aside, once it was; `asides`: each file's. `displaced`: where the output of
+        another, unfinished crawl went that lay in its place.
         """
         told: dict[str, Any] = {
             "kind": self.kind,
@@ -220,6 +250,8 @@ class AppendSink:
             return told
         if not files.single:
             told["files"] = sum(stream.part for stream in files.streams.values())
+        if self._target is not None:
+            told["working"] = str(files.base)
         if files.aside:
             told["aside"] = next(iter(files.aside.values()))
             told["asides"] = dict(files.aside)

@@ -327,14 +327,17 @@ class AppendFile:
         self._finish()
         self._claim.record(None, sealed=self.size)
 
-    async def check_sealed(self) -> None:
-        """Raises `DamagedState` when what was sealed (or published since) is not as it was."""
-        await self._in_thread(self._check_sealed)
+    async def check_sealed(self, *, elsewhere: bool = False) -> None:
+        """Raises `DamagedState` when what was sealed (or published since) is not as it was.
 
-    def _check_sealed(self) -> None:
+        *elsewhere*: what was published is not here.
+        """
+        await self._in_thread(self._check_sealed, elsewhere)
+
+    def _check_sealed(self, elsewhere: bool) -> None:
         sealed = self._claim.sealed if self._claim.ours else None
         if sealed is None:
-            if self._claim.foreign or not self.path.exists():
+            if self._claim.foreign or not (elsewhere or self.path.exists()):
                 raise self._less(0, 1, "it is gone")
             return
         found = self.working.stat().st_size if self.working.exists() else 0

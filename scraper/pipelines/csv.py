@@ -58,6 +58,7 @@ class Csv(AppendSink):
         provenance: Provenance = False,
         records_per_file: int = 0,
         size_per_file: ByteSize | None = None,
+        storage: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
             path,
@@ -65,6 +66,7 @@ class Csv(AppendSink):
             provenance=provenance,
             records_per_file=records_per_file,
             size_per_file=size_per_file,
+            storage=storage,
         )
         if len(delimiter) != 1 or delimiter in '"\r\n\0':
             raise ConfigError(

@@ -10,71 +10,41 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from aiofiles.os import wrap
 
 from scraper.errors import DamagedState, ScraperError
-from scraper.pipelines.appendfile import AppendFile, Mode
+from scraper.pipelines.appendfile import AppendFile
 from scraper.pipelines.claim import Owner, owner_of, refuse_unfinished
-from scraper.pipelines.compression import COMPRESSED, encoder
+from scraper.pipelines.compression import encoder
 from scraper.pipelines.filesystem import check_directory, file_name
+from scraper.pipelines.parts import Shape, Stream, framed, numbered, room_for, streams_of
 from scraper.pipelines.paths import output_error, placeholders, require_directory, resolve
+from scraper.pipelines.remote import Target
 from scraper.protocols import CrawlInfo
 
-__all__ = ["FileSet", "Shape", "Stream"]
+__all__ = ["FileSet"]
 
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How the files of a sink are made.
-
-    `records`, `size`: of one part, at most (bytes as they lie in the file; 0: no parts). `opening`:
-    the bytes that a stream's files begin with, from its name. `between`: those that part two
-    records. `closing`: those that end a file, from the stream's name and whether it is empty.
-    """
-
-    mode: Mode = "replace"
-    terminator: bytes = b"\n"
-    keep_empty: bool = True
-    opening: Callable[[str], bytes] = lambda stream: b""
-    between: bytes = b""
-    closing: Callable[[str, bool], bytes] = lambda stream, empty: b""
-    records: int = 0
-    size: int = 0
-
-    @property
-    def parts(self) -> bool:
-        return bool(self.records or self.size)
-
-
-@dataclass(slots=True)
-class Stream:
-    """One name's files. `size`, `records`: of part number `part`, which takes the records.
-
-    `first`: part 1, which stays claimed while the crawl runs: nobody else begins the stream then.
-    `file`: the part that takes records. Both while they are open.
-    """
-
-    name: str
-    part: int = 1
-    size: int = 0
-    records: int = 0
-    first: AppendFile | None = None
-    file: AppendFile | None = None
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class FileSet:
     """The files that *template* means for *crawl*.
 
-    `single`: it is one file, whose name is known beforehand. `base`: the path, with `{item}` and
-    `{part}` where it has them.
+    *target*: where they go when they are published, if that is not where they lie. `single`: it is
+    one file, whose name is known beforehand. `base`: the path, with `{item}` and `{part}` where it
+    has them.
     """
 
-    def __init__(self, template: str, crawl: CrawlInfo, shape: Shape) -> None:
-        self.template = _numbered(template) if shape.parts else template
+    def __init__(
+        self, template: str, crawl: CrawlInfo, shape: Shape, target: Target | None = None
+    ) -> None:
+        self.template = numbered(template) if shape.parts else template
         self.shape = shape
         self.streams: dict[str, Stream] = {}
         self.by_item = "item" in placeholders(self.template)
@@ -85,6 +55,7 @@ class FileSet:
         self._nothing = False  # was
         self._torn = False
         self._crawl = crawl
+        self._target = target
         self._owner = Owner.of(crawl, self.template)
         self._encode = encoder(self.template)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="output")
@@ -118,11 +89,19 @@ class FileSet:
         tail = self.shape.closing(name, size == 0)
         return self._encode(tail) if self._encode is not None and (tail or not size) else tail
 
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await wrap(work)(*args, executor=self._thread, **kwargs)
+        except OSError as error:
+            raise output_error(error, self.base) from error
+
     # ── opening
 
     async def open(self) -> None:
         """Find out, before anything is fetched, whether files can be made there."""
         require_directory(self.base, self._crawl)
+        if self._target is not None:
+            await self._target.check(self.base)
         if not self.by_item:
             stream = self._stream("")
             stream.first = self._file("", 1)
@@ -131,11 +110,8 @@ class FileSet:
         fixed = self.base
         while "{item}" in str(fixed.parent) or "{part}" in str(fixed.parent):
             fixed = fixed.parent  # what is not known yet is made when it is
-        try:
-            check_directory(fixed.parent)
-        except OSError as error:
-            raise output_error(error, self.base) from error
-        for path, owner in self._begun():
+        await self._in_thread(check_directory, fixed.parent)
+        for path, owner in await self._in_thread(self._begun):
             if owner.spider == self._owner.spider:  # which will come to the same types of items
                 refuse_unfinished(self._file_at(path).working, owner, self._owner)
 
@@ -184,7 +160,7 @@ class FileSet:
 
         Raises `DamagedState`.
         """
-        for name, (part, size, records) in _streams(position, self.base).items():
+        for name, (part, size, records) in streams_of(position, self.base).items():
             stream = self._stream(name)
             stream.part, stream.size, stream.records = part, size, records
         self._known, self._nothing, self._torn = True, position is None, False
@@ -196,7 +172,7 @@ class FileSet:
             await self._begin(stream, None if position is None else stream.size)
             for part in range(1, stream.part):
                 async with self._opened(stream, part) as file:
-                    await file.check_sealed()
+                    await file.check_sealed(elsewhere=self._target is not None)
         if not self.single:
             await self._remove_strays()
 
@@ -228,7 +204,7 @@ class FileSet:
             for stream in self.streams.values()
             for part in range(1, stream.part + 1)
         }
-        for path, owner in self._begun():
+        for path, owner in await self._in_thread(self._begun):
             elsewhere = owner.resumable and owner.job != self._owner.job
             if path in expected or elsewhere or owner.spider != self._owner.spider:
                 continue
@@ -260,38 +236,13 @@ class FileSet:
         while records:
             file = stream.file or await self._begin(stream, None)
             lead = b"" if file.size else self.shape.opening(stream.name)
-            room = self._room(stream, records, len(lead))
+            room = room_for(records, stream, self.shape, len(lead), self._encode is not None)
             if not room:
                 await self._next_part(stream)
                 continue
-            await file.write(self._framed(lead, records[:room], first=not file.size))
+            await file.write(framed(lead, records[:room], self.shape.between, not file.size))
             stream.size, stream.records = file.size, stream.records + room
             records = records[room:]
-
-    def _framed(self, lead: bytes, records: Sequence[bytes], *, first: bool) -> Sequence[bytes]:
-        between = self.shape.between
-        if between:
-            head, *rest = records
-            records = [head if first else between + head, *(between + record for record in rest)]
-        return [lead, *records] if lead else records
-
-    def _room(self, stream: Stream, records: Sequence[bytes], lead: int) -> int:
-        """How many of *records* the part takes: at least one, if it is empty."""
-        shape, room = self.shape, len(records)
-        if shape.records:
-            room = max(0, min(room, shape.records - stream.records))
-        if not shape.size:
-            return room
-        left = shape.size - stream.size - lead - len(shape.closing(stream.name, False))
-        if self._encode is not None:
-            # How much smaller they get is known afterwards: what is left is filled step by step,
-            # until a step is not worth the while. What cannot be compressed grows a little.
-            left = left * 1000 // 1001 - 100 if left > shape.size // 50 else 0
-        for place in range(room):
-            left -= len(records[place]) + len(shape.between)
-            if left < 0 and stream.records + place:
-                return place
-        return room
 
     async def _next_part(self, stream: Stream) -> None:
         """The part is full: it stays as it is until it is published."""
@@ -318,11 +269,11 @@ class FileSet:
             # Part 1 comes last: what claims it keeps other crawls from all of them.
             for part in range(stream.part, 0, -1):
                 if part == 1:
-                    self._remove_surplus(stream)
+                    await self._remove_surplus(stream)
                 async with self._opened(stream, part) as file:
                     if self._known and part == stream.part and stream.file is None:
                         file.recall(None if self._nothing else stream.size)
-                    await file.publish()
+                    await self._publish(file)
                     published.append(file.path)
         return published
 
@@ -332,15 +283,41 @@ class FileSet:
             async with self._opened(stream, stream.part) as file:
                 stream.size = await file.sift(stays)
 
-    def _remove_surplus(self, stream: Stream) -> None:
+    async def _publish(self, file: AppendFile) -> None:
+        target = self._target
+        if target is None:
+            await file.publish()
+        elif file.working.exists() or file.path.exists():
+            await file.publish()
+            if file.path.exists():
+                await target.deliver(file.path)
+            else:  # it held nothing, and is not to be published then
+                await target.remove(file.path)
+        elif self.shape.keep_empty and not await target.exists(file.path):
+            raise DamagedState(
+                f"{target.url(file.path)} cannot be published: it is not there, and"
+                f" {file.working} is gone",
+                hint="Put one of them back, or start anew with --fresh.",
+            )
+
+    async def _remove_surplus(self, stream: Stream) -> None:
         """Parts of an earlier crawl beyond this one's last would pass for this one's."""
         if not self.shape.parts:
             return
         surplus: list[Path] = []
-        while (path := self.path(stream.name, stream.part + 1 + len(surplus))).is_file():
+        while await self._is_there(path := self.path(stream.name, stream.part + 1 + len(surplus))):
             surplus.append(path)
         for path in reversed(surplus):  # so that the rest is found again after a crash
-            path.unlink()
+            if self._target is not None:
+                await self._target.remove(path)
+            else:
+                await self._in_thread(path.unlink)
+
+    async def _is_there(self, path: Path) -> bool:
+        """Whether a file lies under its published name."""
+        if self._target is not None:
+            return await self._target.exists(path)
+        return await self._in_thread(path.is_file)
 
     def delivered(self) -> Iterator[tuple[Path, Path, int | None]]:
         """Once published or set aside: each file's path, where it is, how much of it is ours.
@@ -368,9 +345,16 @@ class FileSet:
                 there = Path(source) if source is not None else None
                 async with self._opened(stream, part) as file:
                     if part == stream.part:
+                        await self._fetch(file, stream.size if there is None else 0)
                         stream.size = await file.reopen(stream.size, there)
-                    elif there is not None or part == 1:  # which claims the stream
-                        await file.reopen(None, there)
+                    elif there is not None or (part == 1 and self._target is None):
+                        await file.reopen(None, there)  # part 1: which claims the stream
+
+    async def _fetch(self, file: AppendFile, size: int) -> None:
+        """Bring back what was delivered, if *size* bytes of it are wanted."""
+        target = self._target
+        if target is not None and size and not file.working.exists():
+            await target.fetch(file.path)  # or `reopen` will miss it
 
     async def set_aside(self) -> None:
         """Move what this run wrote out of the way, sealed parts included."""
@@ -380,7 +364,7 @@ class FileSet:
                 async with self._opened(stream, part) as file:
                     await file.set_aside(failed=failed)
                     self._moved(file)
-        for path, owner in self._begun() if not self.single else ():
+        for path, owner in () if self.single else await self._in_thread(self._begun):
             if not owner.same(self._owner):
                 continue
             file = self._file_at(path)
@@ -405,27 +389,3 @@ class FileSet:
                     await file.aclose()
         finally:
             self._thread.shutdown(wait=False)
-
-
-def _numbered(template: str) -> str:
-    """*template* with a place for the part's number: `x.csv.gz` → `x-{part}.csv.gz`."""
-    if "part" in placeholders(template):
-        return template
-    path, endings = Path(template), ""
-    if path.suffix.lower() in COMPRESSED:
-        endings, path = path.suffix, path.with_suffix("")
-    return str(path.with_name(f"{path.stem}-{{part}}{path.suffix}{endings}"))
-
-
-def _streams(position: Any, base: Path) -> dict[str, tuple[int, int, int]]:
-    """The streams of a stored position. Raises `DamagedState` for what is none."""
-    try:
-        found = {
-            str(name): (int(part), int(size), int(records))
-            for name, (part, size, records) in dict(position or {}).items()
-        }
-    except (TypeError, ValueError):
-        found = {"": (0, 0, 0)}
-    if any(part < 1 or size < 0 or records < 0 for part, size, records in found.values()):
-        raise DamagedState(f"{base}: {position!r} is not a position of it")
-    return found

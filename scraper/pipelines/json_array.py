@@ -32,6 +32,7 @@ class JsonArray(AppendSink):
         provenance: Provenance = False,
         records_per_file: int = 0,
         size_per_file: ByteSize | None = None,
+        storage: dict[str, Any] | None = None,
     ) -> None:
         if mode == "append":
             raise ConfigError(
@@ -44,6 +45,7 @@ class JsonArray(AppendSink):
             provenance=provenance,
             records_per_file=records_per_file,
             size_per_file=size_per_file,
+            storage=storage,
         )
 
     def opening(self, stream: str) -> bytes:

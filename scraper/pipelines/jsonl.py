@@ -30,6 +30,7 @@ class Jsonl(AppendSink):
         provenance: Provenance = False,
         records_per_file: int = 0,
         size_per_file: ByteSize | None = None,
+        storage: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
             path,
@@ -37,6 +38,7 @@ class Jsonl(AppendSink):
             provenance=provenance,
             records_per_file=records_per_file,
             size_per_file=size_per_file,
+            storage=storage,
         )
 
     async def process(self, item: Any, page: Page) -> Any:

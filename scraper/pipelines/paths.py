@@ -11,6 +11,7 @@ from string import Formatter
 
 from scraper.errors import ConfigError, OutOfResource, ScraperError, UsageError
 from scraper.protocols import CrawlInfo
+from scraper.urls import redact
 
 __all__ = ["output_error", "placeholders", "rejected_path", "require_directory", "resolve"]
 
@@ -60,6 +61,11 @@ def resolve(template: str, crawl: CrawlInfo, extra: Mapping[str, str] | None = N
     project's directory and must stay inside it; an absolute one (or `~`) goes where it says.
     Raises `ConfigError` for an unknown placeholder, an empty or impossible path.
     """
+    if "://" in template:
+        raise ConfigError(
+            f"path = {redact(template)!r} is no path of this machine",
+            hint="This output can only be a file here.",
+        )
     values = {"spider": crawl.spider, "started": crawl.started, **(extra or {})}
     used = placeholders(template)
     if unknown := used - values.keys():

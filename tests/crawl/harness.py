@@ -22,7 +22,17 @@ from typing import Any
 from tests.servers.graph import Graph
 from tests.servers.web import Web
 
-__all__ = ["GRAPH_SPIDER", "LOCAL", "Crawl", "Finished", "Project", "json_lines", "judge", "tree"]
+__all__ = [
+    "GRAPH_SPIDER",
+    "LOCAL",
+    "Crawl",
+    "Finished",
+    "Project",
+    "json_lines",
+    "judge",
+    "judge_records",
+    "tree",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
@@ -220,15 +230,27 @@ def judge(
     A kill may cost what was in flight (`concurrency`) and one group that was not committed.
     Returns how often each page was fetched.
     """
+    return judge_records(json_lines(output), web, graph, kills=kills, concurrency=concurrency)
+
+
+def judge_records(
+    records: list[dict[str, Any]],
+    web: Web,
+    graph: Graph,
+    *,
+    kills: int,
+    concurrency: int = CONCURRENCY,
+) -> Counter[str]:
+    """The same for an output that some other reader has read."""
     expected = graph.items()
-    numbers = Counter(record["n"] for record in json_lines(output))
+    numbers = Counter(record["n"] for record in records)
     missing = expected.keys() - numbers.keys()
     foreign = numbers.keys() - expected.keys()
     double = {n: times for n, times in numbers.items() if times > 1}
     assert not missing, f"{len(missing)} pages lost: {sorted(missing)[:10]}"
     assert not foreign, f"{len(foreign)} items of no page: {sorted(foreign)[:10]}"
     assert not double, f"{len(double)} pages delivered twice: {sorted(double.items())[:10]}"
-    assert all(record == expected[record["n"]] for record in json_lines(output))
+    assert all(record == expected[record["n"]] for record in records)
     fetched = Counter({p: c for p, c in web.counts().items() if p.startswith("/p/")})
     again = fetched.total() - len(expected)
     bound = kills * (concurrency + GROUP)

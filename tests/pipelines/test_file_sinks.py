@@ -13,11 +13,15 @@ import io
 import json
 import random
 import re
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 import zstandard
+from fsspec.implementations.memory import MemoryFileSystem
 
+from scraper.errors import UsageError
 from scraper.pipelines.append import AppendSink
 from scraper.pipelines.csv import Csv
 from scraper.pipelines.json_array import JsonArray
@@ -277,3 +281,88 @@ class TestCsvGzipByItemCounted(Squeezed, Counted, Table):
 
 class TestJsonlByItemSized(Sized, Files):
     name = "{item}-{part}.jsonl"
+
+
+# ── to a store
+
+
+class Stored(Files):
+    """To a store in memory: each crawl has its own files, and the last one to publish wins."""
+
+    @pytest.fixture(autouse=True)
+    def _store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        MemoryFileSystem.store.clear()
+
+    def make(self) -> AppendSink:
+        return self.sink("memory://data/" + self.name, **self.options)
+
+    def outputs(self, root: Path) -> list[Path]:
+        """What lies in the store, brought to *root* for the readers."""
+        found = []
+        for name, file in sorted(MemoryFileSystem.store.items()):
+            assert not name.rpartition("/")[2].startswith("."), f"{name} was left there"
+            path = root / "read" / name.rpartition("/")[2]
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(file.getvalue())
+            found.append(path)
+        return found
+
+    def working(self, root: Path) -> Path:
+        found = sorted(root.glob("**/*.partial"))
+        nowhere = root / ".scrape/job/outbox/nowhere" / self.name
+        return found[-1] if found else nowhere
+
+    async def _live_through(self, root: Path, history: Any) -> list[Any]:
+        MemoryFileSystem.store.clear()
+        return await super()._live_through(root, history)
+
+    async def _live_on(self, root: Path, history: Any) -> list[Any]:
+        MemoryFileSystem.store.clear()
+        return await super()._live_on(root, history)
+
+    def test_place_that_cannot_be_written(self, tmp_path: Path) -> None:
+        crawl = crawl_info(tmp_path)
+        assert crawl.job_dir is not None
+        (crawl.job_dir / "outbox").write_bytes(b"a file where a directory should be")
+        with pytest.raises(UsageError, match="part of the path is a file"):
+            asyncio.run(self.write(crawl, None, self.records(4)))
+
+    def test_two_crawls_at_once(self, tmp_path: Path) -> None:
+        one, two = crawl_info(tmp_path), crawl_info(tmp_path, job="two")
+        position = asyncio.run(self.write(one, None, self.records(8)))
+        asyncio.run(self.publish(two, asyncio.run(self.write(two, None, self.records(3, 50)))))
+        assert self.published(tmp_path) == self.records(3, 50)
+        asyncio.run(self.publish(one, position))
+        assert self.published(tmp_path) == self.records(8)
+
+    test_unfinished_output_of_another_job_is_not_touched = test_two_crawls_at_once
+    test_other_crawls_keep_away = test_two_crawls_at_once
+
+    def test_output_that_is_not_what_was_published(self, tmp_path: Path) -> None:
+        crawl = crawl_info(tmp_path)
+        position = asyncio.run(self.delivered(crawl, 1))
+        for act in ("cut", "gone"):
+            for name in MemoryFileSystem.store:
+                MemoryFileSystem().pipe_file(name, b"")
+            if act == "gone":
+                MemoryFileSystem.store.clear()
+            with pytest.raises(UsageError, match="were delivered"):
+                asyncio.run(self.reopen(crawl, position, {}))
+
+
+class TestJsonlStored(Stored):
+    pass
+
+
+class TestCsvGzipStored(Stored, Squeezed, Table):
+    name = "deep/{started}/{spider}.csv.gz"
+
+
+class TestJsonStoredCounted(Stored, Counted, Json):
+    name = "o-{part}.json"
+
+
+class TestJsonlStoredByItem(Stored):
+    name = "{item}.jsonl"
+    room: ClassVar[int] = 12_000

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from scraper.errors import ConfigError, DamagedState
-from scraper.http import Request
 from scraper.pipelines.jsonl import Jsonl
-from scraper.pipelines.page import StagedPage, group_records
 from scraper.testing.sinks import SinkContract, crawl_info
+from tests.pipelines.crawls import deliver
 
 
 def lines(path: Path) -> list[bytes]:
@@ -42,24 +41,6 @@ class TestAppend(SinkContract):
 
     def published(self, root: Path) -> list[Any]:
         return lines(root / "data/all.jsonl")
-
-
-async def deliver(
-    sink: Jsonl, items: list[Any], root: Path, started: str = "20260102T030405Z"
-) -> None:
-    """A whole crawl: each item a page, one group, published."""
-    await sink.open(crawl_info(root, started=started))
-    await sink.rewind(None)
-    pages = []
-    for item in items:
-        page = StagedPage(Request("https://example.com/"))
-        page.begin()
-        assert await sink.process(item, page) is item
-        pages.append(page)
-    for records in group_records(pages).values():
-        await sink.write(records)
-    await sink.publish()
-    await sink.aclose()
 
 
 def test_one_line_per_item(tmp_path: Path) -> None:
