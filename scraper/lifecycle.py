@@ -21,8 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from scraper.downloads import Downloads
 from scraper.engine import Engine, Parts, brief
+from scraper.errors import FetchError
 from scraper.events import Stop
+from scraper.http import Request, Response
 from scraper.outputs import last_group, restore
 from scraper.protocols import CrawlInfo
 from scraper.report import CrawlResult, failures, result_of
@@ -71,6 +74,7 @@ class Crawl:
         self.recovery = Recovery()
         self.result: CrawlResult | None = None
         self._early_stop: Stop | None = None
+        self._downloads: Downloads | None = None
 
     def stop(self, *, now: bool = False) -> None:
         """End resumably: what is in flight is finished first, or let go with *now*."""
@@ -119,8 +123,14 @@ class Crawl:
             job_dir=identity.directory,
             resumed=identity.resumed,
             fetch=spider.fetch,
+            download=self._download,
             version=spider.version,
         )
+
+    async def _download(self, request: Request, into: Path, max_size: int) -> Response:
+        if self._downloads is None:
+            raise FetchError("cancelled", detail="downloads work only while the crawl runs")
+        return await self._downloads.fetch(request, into, max_size)
 
     async def _open_outputs(self, info: CrawlInfo) -> None:
         """Before anything else is created: can they be written at all?"""
@@ -155,10 +165,14 @@ class Crawl:
             parts.downloader.load_cookies(cookies)
 
     async def _crawl(self, info: CrawlInfo, recovery: Recovery) -> tuple[Stop, Counter[str]]:
-        self.engine = engine = Engine(self.parts, recovery)
+        parts = self.parts
+        self.engine = engine = Engine(parts, recovery)
+        self._downloads = Downloads(
+            engine.exchanges, engine.scheduler.gate, parts.config, parts.clock, parts.random
+        )
         if self._early_stop is not None:
             engine.stop(self._early_stop)
-        self.parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
+        parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
         try:
             ending = await engine.run()
         except BaseException:

@@ -52,6 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "filling",
         "forms",
         "http",
+        "saved",
         "work",
         "report",
         "protocols",
@@ -88,7 +89,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tally",
         "scheduler",
     ),
-    ("exchange", "engine", "lifecycle"),
+    ("exchange", "downloads", "engine", "lifecycle"),
     (
         "loading",
         "components",

@@ -1,0 +1,134 @@
+"""Downloads: files for the pipelines, through the same gate as everything.
+
+A file's URL is part of an item that was asked for, so its host need not be in scope: pictures lie
+on another host more often than not, and their redirects lead to a third. Robots.txt, pace, limits
+and middleware hold there as everywhere.
+
+Whoever waits for a file holds no worker (`scraper.chained`), so it may wait as long as the host's
+pace makes it: in a lane for each host, in the order in which they came. What is not waited for is
+a host that asks for quiet longer than `crawl.fetch_wait`: then the page is put back until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scraper import retry, urls
+from scraper.config import Config
+from scraper.errors import FetchError, Throttled
+from scraper.exchange import Exchanges
+from scraper.gate import Gate
+from scraper.http import Request, Response
+from scraper.politeness import throttles
+from scraper.protocols import Clock
+from scraper.work import Again
+
+__all__ = ["Downloads"]
+
+NOT_MODIFIED = 304
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Those who wait for one host: as many at its gate as it may have in flight."""
+
+    places: asyncio.Semaphore
+    users: int = 0
+
+
+@dataclass(slots=True)
+class Downloads:
+    """What `CrawlInfo.download` does; see `protocols.Download`."""
+
+    exchanges: Exchanges
+    gate: Gate
+    config: Config
+    clock: Clock
+    random: Callable[[], float]
+    _lanes: dict[str, _Lane] = field(default_factory=dict)
+
+    async def fetch(self, request: Request, into: Path, max_size: int) -> Response:
+        """One file. The attempts are counted as those of a page are."""
+        # What the spider accepts are pages: an error's page is no file.
+        request = request.replace(into=(str(into), max_size), accept=(NOT_MODIFIED,))
+        attempt = 0
+        while True:
+            try:
+                return await self._follow(request)
+            except Throttled:
+                raise
+            except FetchError as error:
+                verdict = retry.judge(
+                    error.reason,
+                    attempt=attempt,
+                    policy=self.config.retry,
+                    wall_now=self.clock.wall(),
+                    jitter=self.random(),
+                    repeatable=request.repeatable,
+                    sent=error.sent,
+                    temporary=error.temporary,
+                    sends=error.sends,
+                )
+                if not isinstance(verdict, Again):
+                    raise
+            attempt += verdict.charged
+            await self._until(verdict.at)
+
+    async def _follow(self, request: Request) -> Response:
+        """The answer at the end of the redirects."""
+        while True:
+            if not urls.is_web(request.url):
+                raise FetchError("url_invalid", urls.redact(request.url))
+            response, target = await self._hop(request)
+            if target is not None:
+                request = target
+            elif 200 <= response.status < 300 or response.status == NOT_MODIFIED:
+                return response
+            elif not throttles(response.status, self.exchanges.retry_after(response)):
+                raise FetchError(f"http_{response.status}", urls.redact(request.url))
+            # else the gate knows by now that the host wants quiet, and for how long
+
+    async def _hop(self, request: Request) -> tuple[Response, Request | None]:
+        key = urls.host_key(request.url)
+        async with self._lane(key):
+            while True:
+                try:
+                    return await self.exchanges.step(request)
+                except Throttled as error:
+                    # Its own pace (a Crawl-delay of minutes) is no reason to give up one's place.
+                    if error.at - self.clock.wall() > self.gate.host(key).state.delay:
+                        raise
+
+    @asynccontextmanager
+    async def _lane(self, key: str) -> AsyncIterator[None]:
+        lane = self._lanes.get(key)
+        if lane is None:
+            places = self.gate.host(key).policy.per_host
+            lane = self._lanes[key] = _Lane(asyncio.Semaphore(places))
+        lane.users += 1
+        try:
+            async with lane.places:
+                yield
+        finally:
+            lane.users -= 1
+            if not lane.users:
+                del self._lanes[key]
+
+    async def _until(self, wall: float) -> None:
+        """Wait until *wall*, by the crawl's clock."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        when = self.clock.monotonic() + max(wall - self.clock.wall(), 0.0)
+        timer = self.clock.call_at(when, lambda: _set(done))
+        try:
+            await done
+        finally:
+            timer.cancel()
+
+
+def _set(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
