@@ -239,7 +239,9 @@ class Sink(Protocol):
     - `async committed(records)`: called after the group's commit, before the records are let go;
     - `async recall(position)`: called instead of `rewind` when the crawl was being published:
       what was committed, for `publish` to know; nothing is to be changed;
-    - `async reopen(position, aside) -> position`: see `Reopens`.
+    - `async reopen(position, aside) -> position`: see `Reopens`;
+    - `keeps_items = False`: it delivers something else than the items, which need an output of
+      their own besides; `-o FILE` does not take its place.
     """
 
     recovery: Literal["rewind", "redo"]

@@ -189,7 +189,7 @@ async def test_no_more_stand_at_a_hosts_gate_than_it_takes() -> None:
         standing[host] -= 1
         return answer(url=request.url), None
 
-    bench.web.step = step  # type: ignore[method-assign,assignment]
+    bench.web.step = step  # type: ignore[method-assign]
     wishes = [f"http://cdn.example/{n}" for n in range(9)] + ["http://b.example/1"]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(bench.fetch(url)) for url in wishes]
@@ -209,7 +209,7 @@ async def test_who_is_cancelled_leaves_the_lane() -> None:
         await door.wait()
         return answer(), None
 
-    bench.web.step = step  # type: ignore[method-assign,assignment]
+    bench.web.step = step  # type: ignore[method-assign]
     tasks = [asyncio.create_task(bench.downloads.fetch(Request(URL), INTO, 9)) for _ in range(3)]
     await asyncio.sleep(0)
     for task in tasks[:2]:
