@@ -45,7 +45,7 @@ Middleware = Callable[[Request, Fetch], Awaitable[Response]]
 class Download(Protocol):
     """The way to files, for pipelines."""
 
-    async def __call__(self, request: Request, into: Path, max_size: int) -> Response:
+    async def __call__(self, request: Request, into: Path, max_size: int, /) -> Response:
         """The answer to *request*; the body of a 2xx lies in the file *into*, never in memory.
 
         Passes robots.txt, the host's pace and the middleware like every request. Redirects are

@@ -199,9 +199,9 @@ class Files:
                 url = page.response.urljoin(text)
             else:
                 url = urls.parse(text, page.url) or text
+            url = urls.without_fragment(url)
             request = Request(url, session=options.session, proxy=options.proxy)
-            known = urls.without_fragment(request.url)
-            wishes.setdefault(Wish(folder, options.session or "", known), request)
+            wishes.setdefault(Wish(folder, options.session or "", request.url), request)
         return wishes
 
     async def _met(self, wishes: Mapping[Wish, Request]) -> list[Found]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from email.message import Message
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
@@ -38,6 +37,8 @@ _ESSENCE = re.compile(rf"{_WORD}/{_WORD}")
 _PATTERN = re.compile(rf"(\*|{_WORD})/(\*|{_WORD})")
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # MIME Sniffing, section 3
 _SVG = re.compile(rb"(?is)\s*(?:<(?:\?xml|!--|!doctype\s+svg).{0,900}?)?<svg[\s>]")
+_EXTENDED = re.compile(r"(?is)(?:^|;)\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;]*)")
+_QUOTED = re.compile(r'(?is)(?:^|;)\s*filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 _HTML = re.compile(  # atomic: comments upon comments must not be tried in every combination
     rb"(?is)\s*(?>(?:<!--.{0,900}?-->\s*)*)"
     rb"<(?:!doctype\s+html|html|head|body|script|iframe|h1|div|font|table|title|style|br|p)[\s>/]"
@@ -310,13 +311,21 @@ def suggested_name(url: str, disposition: str = "") -> str:
 
     *disposition*: the answer's `Content-Disposition` (RFC 6266); else the end of the URL's path.
     """
-    name = ""
-    if disposition:
-        field = Message()
-        field["Content-Disposition"] = " ".join(disposition.split())
-        name = field.get_filename("") or ""
-    name = name or unquote(PurePosixPath(_path(url)).name)
+    name = _disposed(disposition[:4096]) or unquote(PurePosixPath(_path(url)).name)
     return PurePosixPath(name.replace("\\", "/")).stem
+
+
+def _disposed(field: str) -> str:
+    """The file name in a `Content-Disposition`; "" when it has none."""
+    if found := _EXTENDED.search(field):
+        return unquote(found[2], encoding=found[1], errors="replace").strip()
+    if found := _QUOTED.search(field):
+        name = re.sub(r"\\(.)", r"\1", found[1]) if found[1] is not None else found[2].strip()
+        try:
+            return name.encode("latin-1").decode()  # many servers send UTF-8, and do not say so
+        except UnicodeError:
+            return name
+    return ""
 
 
 def _path(url: str) -> str:
