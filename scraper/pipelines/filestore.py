@@ -1,12 +1,11 @@
 """The store of downloaded files: the directory and its index, and how a group gets into both.
 
-All blocking work runs in one thread, in order, so that a cancelled call never overlaps the next.
-What reads a download that just came in has a thread of its own: it may be large.
+What touches the index or moves files runs in one thread, in order, so that a cancelled call never
+overlaps the next. Downloads that just came in are read and synced by others: that takes time.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -32,6 +31,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BLOCK = 1 << 20
+READERS = 16
+"""Downloads that are brought to the disk at the same time: they wait for it, and use no CPU."""
 
 
 class Contents(NamedTuple):
@@ -87,6 +88,7 @@ class FileStore:
         self._expected = 0
         self._begun = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="file")
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -160,7 +162,7 @@ class FileStore:
     async def take(self, path: Path, body: bytes | None = None) -> Contents:
         """Read a download that came in, and make it durable. *body*: it came another way."""
         try:
-            return await asyncio.to_thread(_read, path, body)
+            return await wrap(_read)(path, body, executor=self._readers)
         except OSError as error:
             raise output_error(error, path) from error
 
@@ -236,6 +238,7 @@ class FileStore:
             await self._in_thread(close)
         finally:
             self._thread.shutdown(wait=False)
+            self._readers.shutdown(wait=False)
 
 
 def _read(path: Path, body: bytes | None) -> Contents:
