@@ -8,6 +8,7 @@ import pytest
 
 from scraper import chained
 from scraper.chained import Chained, Passing
+from scraper.http import Response
 
 
 def test_as_many_are_spared_as_the_concurrency_allows() -> None:
@@ -31,6 +32,14 @@ def test_none_is_spared_beyond_what_bodies_may_take() -> None:
     assert pages.spare(8) == 0
     pages.left(1)
     assert pages.spare(8) == 1
+
+
+def test_a_page_weighs_more_once_it_is_parsed() -> None:
+    assert chained.weight(None) == 0
+    page = Response("http://h/", 200, {"Content-Type": "text/html"}, b"<p>" + b"x" * 997)
+    assert chained.weight(page) == 1000
+    page.css("p")
+    assert chained.weight(page) == 1000 * (1 + chained.PARSED) + chained.PARSED_LEAST
 
 
 async def test_what_returns_at_once_is_not_counted() -> None:

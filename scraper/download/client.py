@@ -192,6 +192,8 @@ class AiohttpDownloader:
                 raise FetchError("private_address", detail=f"it is a {wire.PRIVATE}")
         if options.body:
             extra["data"] = options.body
+        if options.into is not None:  # there may be many, and their reader is a disk
+            extra["read_bufsize"] = saving.BUFFER
         session = self._session(guarded=self._guarded and proxy is None, fresh=fresh)
         return await session.request(
             options.method,

@@ -15,9 +15,10 @@ from pathlib import Path
 from scraper.download import coding
 from scraper.errors import OutOfResource
 
-__all__ = ["save"]
+__all__ = ["BUFFER", "save"]
 
 BLOCK = 1 << 17  # bytes held back for one write, about
+BUFFER = 1 << 15  # bytes that a connection holds for its reader, beyond what one read brings
 SLICE = 1 << 16  # bytes read back at once
 
 
@@ -42,23 +43,28 @@ async def save(
 
 
 async def _write(pieces: AsyncGenerator[bytes, None], path: str) -> int:
+    await asyncio.to_thread(_append, path, b"", os.O_TRUNC)
+    total, held, size = 0, list[bytes](), 0
+    async for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= BLOCK:
+            await asyncio.to_thread(_append, path, b"".join(held))
+            total, held, size = total + size, [], 0
+    if held:
+        await asyncio.to_thread(_append, path, b"".join(held))
+    return total + size
+
+
+def _append(path: str, data: bytes, flags: int = 0) -> None:
+    """Write *data* at the file's end. By its name each time: when the task that waits for it is
+    cancelled, this goes on, and a descriptor of the task's would be closed under it."""
     with _named(path):
-        fd = await asyncio.to_thread(_create, path)
-    size, held = 0, bytearray()
-    try:
-        async for piece in pieces:
-            held += piece
-            size += len(piece)
-            if len(held) >= BLOCK:
-                with _named(path):
-                    await asyncio.to_thread(_put, fd, held)
-                held = bytearray()  # a new one: when this task is cancelled, the write goes on
-        if held:
-            with _named(path):
-                await asyncio.to_thread(_put, fd, held)
-    finally:
-        os.close(fd)
-    return size
+        fd = _open(path, os.O_APPEND | flags)
+        try:
+            _put(fd, data)
+        finally:
+            os.close(fd)
 
 
 def _decode(path: str, codings: Sequence[str], limit: int, layers: int) -> int:
@@ -66,9 +72,8 @@ def _decode(path: str, codings: Sequence[str], limit: int, layers: int) -> int:
     plain = f"{path}.plain"
     size = 0
     try:
-        fd = -1
         with _named(plain):
-            fd = _create(plain)
+            fd = _open(plain, os.O_TRUNC)
         try:
             for piece in coding.decoding(_slices(path), codings, limit=limit, layers=layers):
                 with _named(plain):
@@ -90,12 +95,12 @@ def _slices(path: str) -> Iterator[bytes]:
             yield piece
 
 
-def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+def _open(path: str, flags: int) -> int:
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags, 0o644)
 
 
-def _put(fd: int, data: bytes | bytearray) -> None:
+def _put(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]

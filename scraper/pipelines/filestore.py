@@ -30,7 +30,7 @@ __all__ = ["Contents", "FileStore", "kept", "lost", "settled"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BLOCK = 1 << 20
+BLOCK = 1 << 17
 READERS = 16
 """Downloads that are brought to the disk at the same time: they wait for it, and use no CPU."""
 
@@ -245,12 +245,12 @@ def _read(path: Path, body: bytes | None) -> Contents:
     if body is not None:
         with path.open("xb") as file:
             file.write(body)
-    digest, head, size = hashlib.sha256(), b"", 0
+    digest, head, size, buffer = hashlib.sha256(), b"", 0, bytearray(BLOCK)
     with open(path, "rb", buffering=0, opener=no_follow) as file:
-        while block := file.read(BLOCK):
-            head = head or block[:HEAD]
-            digest.update(block)
-            size += len(block)
+        while count := file.readinto(buffer):
+            head = head or bytes(buffer[:HEAD])[:count]
+            digest.update(memoryview(buffer)[:count])
+            size += count
         os.fsync(file.fileno())
     sync_directory(path.parent)
     return Contents(digest.hexdigest(), size, head)

@@ -17,6 +17,7 @@ import pytest
 
 from scraper.testing.points import POINTS, VARIABLE
 from tests.crawl.harness import CONCURRENCY, GROUP, Crawl, Project, addresses, json_lines
+from tests.memory import peak_of
 from tests.servers.graph import Graph
 from tests.servers.web import Answer, Reply, Seen, Web, html, redirect, text
 
@@ -384,6 +385,46 @@ def test_a_failed_crawl_keeps_its_files_and_fresh_sets_nothing_of_them_aside(
         aside = {path for path in files if "/.incoming/" in path}
         assert files.keys() - aside == named
         assert all(".aside/" in path for path in aside)
+
+
+PEAK = """
+    import resource, sys
+    from scraper import Request, Spider, run
+
+    class Large(Spider):
+        name = "large"
+
+        async def start(self):
+            for n in range(int(sys.argv[1])):
+                yield Request(f"{url}/p/{{n}}")
+
+        async def parse(self, response):
+            yield {{"image": response.css("img::attr(src)").get()}}
+
+    files = {{"use": "files", "fields": ["image"], "directory": {directory!r} + sys.argv[1]}}
+    host = {{"127.*": {{"delay": 0, "per_host": 64, "adaptive": False}}}}
+    settings = {{"politeness": {{"hosts": host}}, "pipelines": [files]}}
+    result = run(Large, settings=settings, output={directory!r} + "/out.jsonl")
+    assert result.outputs[0]["records"] == int(sys.argv[1]), result
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_large_files_do_not_pass_through_memory(project: Project) -> None:
+    size = 8 << 20
+
+    def site(seen: Seen) -> Answer:
+        head, _, tail = seen.path.rpartition("/")
+        if head == "/p":
+            return one_page(f"/f/{tail}")
+        if head == "/f":
+            return Reply(picture(int(tail))[:64] + bytes(size), type="image/png")
+        return text("", 404)
+
+    with Web(site) as web:
+        program = PEAK.format(url=web.url, directory=str(project.path("files")))
+        few, many = peak_of(program, 1), peak_of(program, 24)
+    assert many - few < 48, f"{few} MB for one file, {many} MB for 24 of 8 MB each"
 
 
 # ── a full disk ──────────────────────────────────────────────────────────────────────────

@@ -144,13 +144,14 @@ def test_the_bodies_that_waiting_pages_hold_are_bounded(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 30_000
-    monkeypatch.setattr(chained, "MOST_BYTES", 3 * size)
+    weight = size * (1 + chained.PARSED) + chained.PARSED_LEAST
+    monkeypatch.setattr(chained, "MOST_BYTES", 3 * weight)
     files: dict[str, object] = {
         "use": "files",
         "fields": ["image"],
         "directory": str(project.path("files")),
     }
-    bound = 3 + CONCURRENCY  # three pages of that size are spared, and the rest are workers'
+    bound = 3 + CONCURRENCY  # three pages of that weight are spared, and the rest are workers'
     site = Lockstep(CONCURRENCY, body=size)
     with Web(site) as web:
         assert crawl(web, str(project.root), [files]) == PAGES
@@ -182,8 +183,7 @@ def test_a_crawl_whose_stages_hang_can_be_stopped_and_resumed(project: Project) 
         open_again = True
         done = project.scrape(*arguments).expect(0)
     assert (done.json["items"], done.json["resumed"]) == (PAGES, True)
-    images = Counter(row["image"] for row in json_lines(project.path("out.jsonl")))
+    rows = json_lines(project.path("out.jsonl"))
+    images = Counter(row["image"] for row in rows)
     assert images == {f"{web.url}/f/{n}": 1 for n in range(1, PAGES + 1)}
-    assert {
-        file["error"] for row in json_lines(project.path("out.jsonl")) for file in row["files"]
-    } == {None}
+    assert {file["error"] for row in rows for file in row["files"]} == {None}
