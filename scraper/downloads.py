@@ -12,6 +12,7 @@ a host that asks for quiet longer than `crawl.fetch_wait`: then the page is put 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pathlib import Path
 from scraper import retry, urls
 from scraper.config import Config
 from scraper.errors import FetchError, Throttled
+from scraper.errors import reason as reason_of
 from scraper.exchange import Exchanges
 from scraper.gate import Gate
 from scraper.http import Request, Response
@@ -32,12 +34,22 @@ __all__ = ["Downloads"]
 NOT_MODIFIED = 304
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane:
-    """Those who wait for one host: as many at its gate as it may have in flight."""
+    """Those who wait for one host. `busy`: how many stand at its gate; `streak`: exchanges that
+    broke off, with no answer in between, the last with `error`."""
 
-    places: asyncio.Semaphore
-    users: int = 0
+    busy: int = 0
+    streak: int = 0
+    error: FetchError | None = None
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def let_in(self, places: int) -> None:
+        while self.waiting and self.busy < places:
+            turn = self.waiting.popleft()
+            if not turn.done():  # else it gave up waiting
+                self.busy += 1
+                turn.set_result(None)
 
 
 @dataclass(slots=True)
@@ -94,29 +106,50 @@ class Downloads:
 
     async def _hop(self, request: Request) -> tuple[Response, Request | None]:
         key = urls.host_key(request.url)
-        async with self._lane(key):
+        async with self._lane(key) as lane:
             while True:
                 try:
-                    return await self.exchanges.step(request)
+                    found = await self.exchanges.step(request)
                 except Throttled as error:
                     # Its own pace (a Crawl-delay of minutes) is no reason to give up one's place.
                     if error.at - self.clock.wall() > self.gate.host(key).state.delay:
                         raise
+                except FetchError as error:
+                    broke_off = reason_of(error.reason).retried
+                    lane.streak, lane.error = (lane.streak + 1, error) if broke_off else (0, None)
+                    raise
+                else:
+                    lane.streak, lane.error = 0, None
+                    return found
 
     @asynccontextmanager
-    async def _lane(self, key: str) -> AsyncIterator[None]:
-        lane = self._lanes.get(key)
-        if lane is None:
-            places = self.gate.host(key).policy.per_host
-            lane = self._lanes[key] = _Lane(asyncio.Semaphore(places))
-        lane.users += 1
+    async def _lane(self, key: str) -> AsyncIterator[_Lane]:
+        """A place at the gate of a host, and its lane.
+
+        Who waits behind others shares their luck: when a host has failed as often meanwhile as
+        one may try, it has failed for them too. Else a silent host would take its time for each.
+        """
+        lane = self._lanes.setdefault(key, _Lane())
+        before = lane.streak
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.waiting.append(turn)
+        lane.let_in(self._places(key))
         try:
-            async with lane.places:
-                yield
+            await turn
+            if lane.error is not None and lane.streak - before >= self.config.retry.attempts:
+                raise FetchError(lane.error.reason, detail=lane.error.detail, temporary=False)
+            yield lane
         finally:
-            lane.users -= 1
-            if not lane.users:
-                del self._lanes[key]
+            if turn.done() and not turn.cancelled():
+                lane.busy -= 1
+            lane.let_in(self._places(key))
+            if not (lane.busy or lane.waiting):
+                self._lanes.pop(key, None)
+
+    def _places(self, key: str) -> int:
+        """How many may stand at the gate: one, until the host has answered."""
+        host = self.gate.host(key)
+        return host.policy.per_host if host.state.proven else 1
 
     async def _until(self, wall: float) -> None:
         """Wait until *wall*, by the crawl's clock."""

@@ -15,7 +15,7 @@ from scraper.errors import FetchError, Throttled
 from scraper.exchange import Exchanges
 from scraper.gate import Gate
 from scraper.http import Request, Response
-from scraper.politeness import parse_retry_after
+from scraper.politeness import Exchange, parse_retry_after
 from scraper.redirects import redirect
 from scraper.testing.clock import ManualClock
 
@@ -35,6 +35,7 @@ class Scripted:
 
     async def step(self, request: Request) -> tuple[Response, Request | None]:
         self.asked.append(request)
+        await asyncio.sleep(0)  # an exchange takes its time: others come meanwhile
         answer = self.answers.pop(0)
         if isinstance(answer, FetchError):
             raise answer
@@ -64,6 +65,13 @@ class Bench:
         self.downloads = Downloads(
             cast("Exchanges", self.web), self.gate, config, self.clock, lambda: 0.5
         )
+
+    def prove(self, key: str) -> None:
+        """The host has answered before."""
+        now = self.clock.monotonic()
+        state = self.gate.host(key).state
+        state.started(now)
+        state.ended(now, Exchange(now))
 
     async def fetch(self, url: str = URL) -> Response:
         """Let it run to its end; back-off takes no time that anybody waits for."""
@@ -177,6 +185,7 @@ async def test_a_hosts_own_pace_is_waited_for() -> None:
 
 async def test_no_more_stand_at_a_hosts_gate_than_it_takes() -> None:
     bench = Bench(per_host=2)
+    bench.prove("http://cdn.example")
     standing: dict[str, int] = {}
     most: dict[str, int] = {}
     doors = {"http://cdn.example": asyncio.Event(), "http://b.example": asyncio.Event()}
@@ -199,6 +208,48 @@ async def test_no_more_stand_at_a_hosts_gate_than_it_takes() -> None:
         doors["http://cdn.example"].set()
     assert most == {"http://cdn.example": 2, "http://b.example": 1}
     assert bench.downloads._lanes == {}
+
+
+async def test_one_stands_at_the_gate_of_a_host_that_has_not_answered() -> None:
+    bench = Bench(per_host=4)
+    standing = most = 0
+
+    async def step(request: Request) -> tuple[Response, None]:
+        nonlocal standing, most
+        standing += 1
+        most = max(most, standing)
+        await asyncio.sleep(0)
+        standing -= 1
+        return answer(url=request.url), None
+
+    bench.web.step = step  # type: ignore[method-assign]
+    await asyncio.gather(*[bench.fetch(f"http://cdn.example/{n}") for n in range(9)])
+    assert most == 1
+
+
+async def test_a_host_that_keeps_failing_fails_all_who_wait_for_it_together() -> None:
+    bench = Bench(*[FetchError("timeout", detail="no answer")] * 99)
+    wishes = [f"http://cdn.example/{n}" for n in range(40)]
+    ends = await asyncio.gather(*map(bench.fetch, wishes), return_exceptions=True)
+    assert {str(end) for end in ends} == {"timeout: no answer"}
+    assert len(bench.web.asked) <= 9, "not three for each: those who tried first have their own"
+
+
+async def test_an_answer_between_gives_those_who_wait_their_own_attempts() -> None:
+    silence = FetchError("timeout")
+    bench = Bench(silence, silence, answer(404), silence, silence, *[answer()] * 9)
+    wishes = [f"http://cdn.example/{n}" for n in range(8)]
+    ends = await asyncio.gather(*map(bench.fetch, wishes), return_exceptions=True)
+    assert [str(end) for end in ends if isinstance(end, FetchError)] == [f"http_404: {wishes[2]}"]
+
+
+async def test_what_is_wrong_with_a_file_is_not_its_hosts_fault() -> None:
+    large = FetchError("body_too_large")
+    bench = Bench(*[large] * 6)
+    wishes = [f"http://cdn.example/{n}" for n in range(6)]
+    ends = await asyncio.gather(*map(bench.fetch, wishes), return_exceptions=True)
+    assert {str(end) for end in ends} == {"body_too_large"}
+    assert len(bench.web.asked) == 6
 
 
 async def test_who_is_cancelled_leaves_the_lane() -> None:

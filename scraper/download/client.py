@@ -182,7 +182,10 @@ class AiohttpDownloader:
         extra: dict[str, Any] = {}
         if options.timeout is not None:
             extra["timeout"] = aiohttp.ClientTimeout(
-                total=options.timeout, connect=min(options.timeout, self._http.connect_timeout)
+                total=options.timeout,
+                connect=min(options.timeout, self._http.connect_timeout),
+                # A file may take long to come, but it must be coming.
+                sock_read=None if options.into is None else self._http.timeout,
             )
         if url.startswith("https:"):
             extra["ssl"] = self._trust(url)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -118,6 +118,13 @@ class FileFetcher:
             return found
         finally:
             del self._running[wish]
+
+    def landed(self, rows: Iterable[Row]) -> None:
+        """These are in their places: who wishes for them from now on need not see to that."""
+        for row in rows:
+            known = self._known.get(row.wish)
+            if known is not None and known.row == row:
+                self._known.keep(row.wish, Found(row.wish, row))
 
     async def _meet(self, wish: Wish, request: Request) -> Found:
         if not urls.is_web(request.url):

@@ -110,8 +110,6 @@ class Files:
         return self._store
 
     async def open(self, crawl: CrawlInfo) -> None:
-        if crawl.download is None:
-            raise ConfigError("files: this crawl has no way to download anything")
         template = self.directory.rstrip("/") or self.directory
         by_item = "item" in placeholders(template)
         self._where = resolve(template, crawl, {"item": "{item}"} if by_item else None)
@@ -125,7 +123,8 @@ class Files:
             await store.aclose()
             raise
         self._store = store
-        self._fetcher = FileFetcher(store, crawl.download, self._terms)
+        if crawl.download is not None:
+            self._fetcher = FileFetcher(store, crawl.download, self._terms)
 
     async def rewind(self, position: Any) -> None:
         await self.store.rewind(None if position is None else _group(self.key, position))
@@ -145,7 +144,9 @@ class Files:
         return filled
 
     async def apply(self, group: int, records: Sequence[bytes]) -> None:
-        await self.store.apply(group, records)
+        rows = await self.store.apply(group, records)
+        if self._fetcher is not None:
+            self._fetcher.landed(rows)
 
     async def publish(self) -> None:
         """Nothing comes in any more; what was delivered is in its place already."""
@@ -207,7 +208,7 @@ class Files:
     async def _met(self, wishes: Mapping[Wish, Request]) -> list[Found]:
         fetcher = self._fetcher
         if fetcher is None:
-            raise ScraperError(f"{self!r} is not open")
+            raise ConfigError("files: this crawl has no way to download anything")
         if len(wishes) < 2:
             return [await fetcher.get(*wish) for wish in wishes.items()]
         places = asyncio.Semaphore(AT_ONCE)

@@ -171,15 +171,16 @@ class FileStore:
 
     # ── delivering
 
-    async def apply(self, group: int, records: Sequence[bytes]) -> None:
-        """Deliver a group, unless the index says that it was."""
-        if group > self._applied:
-            await self._in_thread(self._apply, group, records)
+    async def apply(self, group: int, records: Sequence[bytes]) -> Iterable[Row]:
+        """Deliver a group, unless the index says that it was. Returns what is in its place now."""
+        if group <= self._applied:
+            return ()
+        return await self._in_thread(self._apply, group, records)
 
-    def _apply(self, group: int, records: Sequence[bytes]) -> None:
+    def _apply(self, group: int, records: Sequence[bytes]) -> Iterable[Row]:
         counts = self.counts.copy()
         rows: dict[Wish, Row] = {}
-        moves: list[Move] = []
+        moves: dict[str, Move] = {}
         for record in records:
             value = json.loads(record)
             if "lost" in value:
@@ -192,7 +193,7 @@ class FileStore:
             wish, *rest = value["row"]
             row = Row(Wish(*wish), *rest)
             if value["name"] is not None:
-                moves.append(Move(value["name"], row.path, row.size))
+                moves[value["name"]] = Move(value["name"], row.path, row.size)
             known = rows.get(row.wish) or self._index.find(row.wish)
             if value["name"] is None or (known is not None and known.fetched == row.fetched):
                 counts["kept"] += 1
@@ -200,11 +201,12 @@ class FileStore:
                 counts["downloaded"] += 1
                 counts["bytes"] += row.size
             rows[row.wish] = row
-        self.tree.settle(moves)
+        self.tree.settle(list(moves.values()))
         self._index.apply(self._run, group, list(rows.values()), counts)
         self._applied, self.counts = group, counts
         if group == self._expected:  # it was committed before a crash: now nothing waits any more
             self.tree.clean()
+        return rows.values()
 
     # ── ending
 

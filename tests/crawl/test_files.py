@@ -19,7 +19,7 @@ from scraper.testing.points import POINTS, VARIABLE
 from tests.crawl.harness import CONCURRENCY, GROUP, Crawl, Project, addresses, json_lines
 from tests.memory import peak_of
 from tests.servers.graph import Graph
-from tests.servers.web import Answer, Reply, Seen, Web, html, redirect, text
+from tests.servers.web import SILENT, Answer, Reply, Seen, Web, html, redirect, text
 
 HOSTS = MAIN, CDN, OTHER = addresses(3)
 
@@ -345,6 +345,33 @@ def test_a_file_host_that_asks_for_quiet_puts_the_page_back(project: Project) ->
         assert second.at - first.at > 1 - 0.15
     assert done.json["retries"] == 1
     assert [file["error"] for file in only_item(project)] == [None]
+
+
+def test_a_silent_file_host_does_not_take_its_time_for_every_file(project: Project) -> None:
+    def site(seen: Seen) -> Answer:
+        head, _, tail = seen.path.rpartition("/")
+        port = seen.host.partition(":")[2]
+        if seen.path == "/p/0":
+            return html("".join(f'<a href="/p/{n}">{n}</a>' for n in range(1, 41)))
+        if head == "/p":
+            host = CDN if int(tail) % 2 else OTHER
+            return one_page(f"http://{host}:{port}/f/{tail}")
+        if head == "/f":
+            silent = seen.host.startswith(CDN)
+            return SILENT if silent else Reply(picture(int(tail)), type="image/png")
+        return text("", 404)
+
+    more = "[http]\ntimeout = 1\n[retry]\nattempts = 2\nbase = 0.01\n"
+    more += '[politeness.hosts."127.1.0.3"]\nper_host = 2\ndelay = 0\n'
+    prepare(project, "timeout = 100", more)
+    with Web(site, HOSTS) as web:
+        done = start(project, web).wait().expect(0)
+        asked = [seen for seen in web.seen(host=CDN) if seen.path != "/robots.txt"]
+    assert done.json["items"] == 41
+    rows = json_lines(project.path("out.jsonl"))
+    ends = Counter(file["error"] for row in rows for file in row["files"])
+    assert ends == {"timeout": 20, None: 20}
+    assert len(asked) < 15, "those who wait for it give up together"
 
 
 def test_an_output_of_the_command_line_keeps_the_files(project: Project) -> None:

@@ -249,6 +249,18 @@ async def test_a_url_is_asked_for_once_at_a_time_and_once_in_all(lab: Lab) -> No
     assert (told["downloaded"], told["kept"]) == (1, 51)
 
 
+async def test_what_is_in_its_place_is_not_moved_again(lab: Lab) -> None:
+    lab.put("logo.png", picture(1))
+    async with lab.process() as process:
+        await process.item({"image": "logo.png"})
+        await process.commit()
+        for _ in range(2):
+            await process.item({"image": "logo.png"})
+        await process.commit()
+        (_, records) = lab.redo[0]
+        assert records == [b'{"kept":%d}' % len(picture(1))] * 2
+
+
 async def test_who_waits_for_another_goes_on_when_that_one_is_gone(lab: Lab) -> None:
     lab.put("a.png", picture(1))
     begun, hang = asyncio.Event(), asyncio.Event()
@@ -697,11 +709,10 @@ async def test_an_index_of_something_else_is_left_alone(lab: Lab) -> None:
     assert path.read_bytes() == before
 
 
-async def test_without_a_way_to_download_there_is_no_sink(lab: Lab) -> None:
-    sink = Files(["image"])
-    with pytest.raises(ConfigError, match="no way to download"):
-        await sink.open(replace(lab.crawl(), download=None))
-    await sink.aclose()
+async def test_without_a_way_to_download_nothing_comes(lab: Lab) -> None:
+    async with lab.process(replace(lab.crawl(), download=None)) as process:
+        with pytest.raises(ConfigError, match="no way to download"):
+            await process.item({"image": "a.png"})
 
 
 # ── processes that come and go ───────────────────────────────────────────────────────────
