@@ -33,7 +33,7 @@ from scraper.pipelines.fileindex import Wish
 from scraper.pipelines.filestore import FileStore
 from scraper.pipelines.filesystem import file_name
 from scraper.pipelines.mediatypes import FOLDERS, is_pattern
-from scraper.pipelines.paths import placeholders, resolve
+from scraper.pipelines.paths import placeholders, require_directory, resolve
 from scraper.protocols import CrawlInfo, Page
 
 __all__ = ["File", "Files"]
@@ -113,6 +113,7 @@ class Files:
         template = self.directory.rstrip("/") or self.directory
         by_item = "item" in placeholders(template)
         self._where = resolve(template, crawl, {"item": "{item}"} if by_item else None)
+        require_directory(self._where, crawl)
         self._root = _normal(crawl.root)
         base, inner = _fixed(self._where)
         self._inner = inner

@@ -118,6 +118,13 @@ class FileStore:
             self._index.set_run(self._run, 0, Counter())
         self._expected = group or 0
         self._applied, self.counts = self._index.run(self._run)
+        if self._applied > self._expected:
+            raise DamagedState(
+                f"{self._index.path} is ahead of the ledger (group {self._applied}, not"
+                f" {self._expected})",
+                hint="The ledger is an older copy: put the right one back, or start anew with"
+                " --fresh.",
+            )
         self._begun = True
         if self._applied >= self._expected:
             self.tree.clean()

@@ -553,7 +553,11 @@ async def test_a_directory_for_each_type_of_item(lab: Lab) -> None:
 async def test_a_directory_elsewhere_has_absolute_paths(lab: Lab, tmp_path: Path) -> None:
     lab.root = tmp_path / "project"
     lab.put("a.png", picture(1))
-    (item,) = await lab.run({"image": "a.png"}, directory=str(tmp_path / "shelf" / "{started}"))
+    directory = str(tmp_path / "shelf" / "{started}")
+    with pytest.raises(UsageError, match="shelf does not exist"):
+        await lab.run({"image": "a.png"}, directory=directory)
+    (tmp_path / "shelf").mkdir()
+    (item,) = await lab.run({"image": "a.png"}, directory=directory)
     path = Path(item["files"][0]["path"])
     assert path == tmp_path / "shelf/20260102T030405Z" / place(picture(1))
     assert path.is_file()
@@ -823,6 +827,16 @@ async def test_less_than_was_committed_is_refused(lab: Lab, lost: str) -> None:
         with pytest.raises(DamagedState, match="does not have all that was committed") as caught:
             await lab.run()
     assert caught.value.hint
+
+
+async def test_a_ledger_that_is_older_than_the_index_is_refused(lab: Lab) -> None:
+    async with lab.process() as process:
+        for number in range(3):
+            await process.item({"image": lab.put(f"{number}.png", picture(number))})
+            await process.commit()
+    lab.position = {"group": 2, "records": 2}
+    with pytest.raises(DamagedState, match=r"is ahead of the ledger \(group 3, not 2\)"):
+        await lab.run()
 
 
 async def test_a_run_that_failed_leaves_what_was_delivered(lab: Lab) -> None:
