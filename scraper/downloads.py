@@ -32,6 +32,8 @@ from scraper.work import Again
 __all__ = ["Downloads"]
 
 NOT_MODIFIED = 304
+PAUSE = 0.1
+"""Seconds between tries to get a turn, where `crawl.fetch_wait` is next to nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,8 +114,10 @@ class Downloads:
                     found = await self.exchanges.step(request)
                 except Throttled as error:
                     # Its own pace (a Crawl-delay of minutes) is no reason to give up one's place.
-                    if error.at - self.clock.wall() > self.gate.host(key).state.delay:
+                    soon = self.clock.wall() + PAUSE
+                    if error.at > soon + self.gate.host(key).state.delay:
                         raise
+                    await self._until(max(error.at, soon))
                 except FetchError as error:
                     broke_off = reason_of(error.reason).retried
                     lane.streak, lane.error = (lane.streak + 1, error) if broke_off else (0, None)

@@ -34,6 +34,7 @@ INCOMING = ".incoming"
 ONCE = "once-"
 """How the places begin of runs that leave no state: what a dead one left is nobody's."""
 
+TRIES = 20
 SYNCS = 8
 """Directories that are brought to the disk at the same time."""
 
@@ -79,13 +80,23 @@ class FileTree:
     def begin(self) -> None:
         """Take the run's place for what comes in. Raises `JobError` when another process has it."""
         self._base = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for tries in range(TRIES):
+            try:
+                self._lock = self._take_place()
+                break
+            except FileNotFoundError:  # another run that ended just now removed what was empty
+                if tries == TRIES - 1:
+                    raise
+        _sync(self._base)
+
+    def _take_place(self) -> int:
         with self._opened(INCOMING) as incoming:
             for name in _names(incoming):
                 if name.startswith(ONCE) and name != self.place:
                     self._remove_if_dead(incoming, name)
-            self._lock = _locked(incoming, self.place)
-            os.fsync(incoming)
-        os.fsync(self._base)
+            lock = _locked(incoming, self.place)
+            _sync(incoming)
+        return lock
 
     def close(self) -> None:
         for fd in (self._lock, self._base):
@@ -147,12 +158,12 @@ class FileTree:
                 for move in members:
                     self._settle(fd, move)
         with ThreadPoolExecutor(SYNCS) as threads:  # together: then a disk does many in one
-            for _ in threads.map(self._sync, changed):
+            for _ in threads.map(self._bring, changed):
                 pass
 
-    def _sync(self, folder: str) -> None:
+    def _bring(self, folder: str) -> None:
         with self._opened(folder) as fd:
-            os.fsync(fd)
+            _sync(fd)
 
     def _settle(self, folder: int, move: Move) -> None:
         name = move.path.rpartition("/")[2]
@@ -214,6 +225,14 @@ class FileTree:
             os.rmdir(name, dir_fd=incoming)
         finally:
             os.close(fd)
+
+
+def _sync(directory: int) -> None:
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system without directory sync
+            raise
 
 
 def _names(fd: int) -> list[str]:
