@@ -176,6 +176,8 @@ def test_a_crawl_and_its_files(project: Project) -> None:
         assert (told["records"], told["lost"]) == (pointers, {"http_404": missing})
         assert told["downloaded"] + told["kept"] == pointers
         assert told["path"] == str(project.path("data/files"))
+        said = (project.scratch / f"{project.runs}.err").read_text()
+        assert f"data/files ({pointers} files); did not come: http_404 {missing}" in said
         before = len(web.log)
         complete(project, web, graph, kills=0)
         later = [seen.path for seen in web.log[before:] if seen.path.startswith(("/f", "/to"))]
@@ -213,9 +215,9 @@ def test_killed_at_random_instants(project: Project) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(4))
 def test_long_random_kills(project: Project, seed: int) -> None:
-    graph = Graph(4000)
+    graph = Graph(2000)
     prepare(project, "keep_names = true" if seed % 2 else "")
     with Web(Shop(graph), HOSTS) as web:
         random_kills(project, web, seed=seed, kills=10, most=400)
@@ -225,13 +227,13 @@ def test_long_random_kills(project: Project, seed: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("point", POINTS[:-1])
 def test_long_named_points(project: Project, point: str) -> None:
-    graph = Graph(4000)
+    graph = Graph(1500)
     prepare(project)
     with Web(Shop(graph), HOSTS) as web:
-        for passage in (1, 2, 3, 5, 8):
+        for passage in (1, 2, 4):
             ended = start(project, web, kill=f"{point}:{passage}").wait()
             assert ended.code == -signal.SIGKILL, f"{point} never came: {ended.err[-2000:]}"
-        complete(project, web, graph, kills=5)
+        complete(project, web, graph, kills=3)
 
 
 def test_a_gentle_stop_fetches_nothing_twice(project: Project) -> None:
