@@ -44,6 +44,7 @@ __all__ = [
 
 BUILTINS: Mapping[str, str] = MappingProxyType({
     "dedupe": "scraper.pipelines.dedupe:Dedupe",
+    "files": "scraper.pipelines.files:Files",
     "filter": "scraper.pipelines.filter:Filter",
     "jsonl": "scraper.pipelines.jsonl:Jsonl",
     "json": "scraper.pipelines.json_array:JsonArray",
@@ -91,7 +92,7 @@ def build(
     *where*, *frontier_place*: what messages call the configuration's n-th pipeline, and frontier.
     """
     stages = build_stages(config, root=root, output=output, where=where)
-    sinks = [placed.stage for placed in stages if hasattr(placed.stage, "recovery")]
+    sinks = [placed.stage for placed in stages if _keeps_items(placed.stage)]
     if not sinks and not extra_sinks and default_output:
         sinks = [builtin("jsonl")()]
         stages.append(Placed(sinks[0]))
@@ -134,7 +135,7 @@ def build_stages(
     for index, table in enumerate(config.pipelines):
         place = f"{where(index)} {table.use}"
         cls = _load(table.use, root, place)
-        if output is None or not hasattr(cls, "recovery"):
+        if output is None or not _keeps_items(cls):
             stage = build_component(cls, table.options, place)
             stages.append(Placed(stage, frozenset(table.items) or None))
     if output is not None:
@@ -157,6 +158,11 @@ def builtin(name: str, asked: str = "") -> Any:
         raise UsageError(
             f"{asked} needs {library}: pip install 'scraper-framework[{EXTRAS[library]}]'"
         ) from error
+
+
+def _keeps_items(stage: Any) -> bool:
+    """Whether it is an output of items, such as `-o` stands in for: a sink, and not of files."""
+    return hasattr(stage, "recovery") and getattr(stage, "keeps_items", True)
 
 
 def _load(use: str, root: Path, place: str) -> Any:

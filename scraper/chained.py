@@ -10,17 +10,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Chained", "Passing"]
+from scraper.http import Response
+
+__all__ = ["Chained", "Passing", "weight"]
 
 MOST = 4
 """Pages in slow stages that do not count, in multiples of the concurrency."""
 
 MOST_BYTES = 64 * 1024 * 1024
-"""Bytes of bodies that they may hold, all together."""
+"""Bytes of pages that they may hold, all together."""
+
+PARSED = 14
+"""Bytes of a parsed page for each byte of its body, about, beside some that every one takes."""
+
+PARSED_LEAST = 200_000
+
+
+def weight(response: Response | None) -> int:
+    """The bytes that a page takes while its items are in a stage, about."""
+    if response is None:
+        return 0
+    size = len(response.body)
+    return size * (1 + PARSED) + PARSED_LEAST if "document" in vars(response) else size
 
 
 class Chained:
-    """Counts the pages that wait in the chain. `pages`, `held`: how many, and their bodies' bytes.
+    """Counts the pages that wait in the chain. `pages`, `held`: how many, and their bytes.
 
     Not those of a stage that returns at once: `entered` is called when one did not.
     """
@@ -45,7 +60,7 @@ class Chained:
 
 
 class Passing:
-    """One item's way through the chain. *size*: of its page's body; *wake*: there may be room.
+    """One item's way through the chain. *size*: of its page; *wake*: there may be room.
 
     A chain that returns before the loop comes round again was never slow: then nothing is counted.
     """

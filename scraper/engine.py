@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from scraper import retry, urls
 from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, deliver, drain
-from scraper.chained import Passing
+from scraper.chained import Passing, weight
 from scraper.config import Config
 from scraper.errors import (
     ConfigError,
@@ -382,8 +382,7 @@ class Engine:
         visit.found.append(request)
 
     async def _item(self, visit: Visit, item: Any) -> None:
-        response = visit.page.response
-        size = len(response.body) if response is not None else 0
+        size = weight(visit.page.response)
         passing = Passing(self.scheduler.chained, size, self.scheduler.wake)
         try:
             result = await self._chain.run(item, visit.page)

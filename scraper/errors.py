@@ -309,6 +309,8 @@ REASONS: dict[str, Reason] = _table(
     Reason("item_invalid", "item", False, "the values do not fit the model"),
     Reason("schema", "item", False, "the item does not fit the file's columns"),
     Reason("item_too_large", "item", False, "more than crawl.max_item_size"),
+    Reason("file_type", "item", False, "the file is of none of the types of the files sink"),
+    Reason("file_empty", "item", False, "the file has no content"),
     Reason(
         "interrupted",
         "failure",

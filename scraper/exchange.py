@@ -20,6 +20,7 @@ from scraper.http import ANY_STATUS, Request, Response
 from scraper.links import Memo
 from scraper.politeness import Exchange, parse_retry_after
 from scraper.protocols import Clock, Downloader, Fetch, Middleware
+from scraper.saved import SavedResponse
 from scraper.scheduler import Scheduler
 
 __all__ = ["Exchanges", "Grant"]
@@ -133,9 +134,9 @@ class Exchanges:
         except BaseException:
             self._gate.unused(host)
             raise
-        self._scheduler.tally.note(bytes=len(response.body))
+        size = response.size if isinstance(response, SavedResponse) else len(response.body)
+        self._scheduler.tally.note(bytes=size)
         if log.isEnabledFor(logging.DEBUG):
-            size = len(response.body)
             log.debug("%s %s %d (%d bytes)", request.method, request.url, response.status, size)
         self._gate.ended(
             host,

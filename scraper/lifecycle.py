@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scraper.assessment import Assessment, assess
+from scraper.downloads import Downloads
 from scraper.engine import Engine, Parts, brief
-from scraper.errors import UsageError
+from scraper.errors import FetchError, UsageError
 from scraper.events import Stop
 from scraper.frontier.revive import retracted
+from scraper.http import Request, Response
 from scraper.observation import lost
 from scraper.outputs import asides, last_group, marks, reopen, reopenable, restore
 from scraper.protocols import CrawlInfo
@@ -100,6 +102,7 @@ class Crawl:
         self.recovery = Recovery()
         self.result: CrawlResult | None = None
         self._early_stop: Stop | None = None
+        self._downloads: Downloads | None = None
 
     def stop(self, *, now: bool = False) -> None:
         """End resumably: what is in flight is finished first, or let go with *now*."""
@@ -152,8 +155,14 @@ class Crawl:
             job_dir=identity.directory,
             resumed=identity.resumed,
             fetch=spider.fetch,
+            download=self._download,
             version=spider.version,
         )
+
+    async def _download(self, request: Request, into: Path, max_size: int) -> Response:
+        if self._downloads is None:
+            raise FetchError("cancelled", detail="downloads work only while the crawl runs")
+        return await self._downloads.fetch(request, into, max_size)
 
     async def _open_outputs(self, info: CrawlInfo) -> None:
         """Before anything else is created: can they be written at all?"""
@@ -221,10 +230,14 @@ class Crawl:
             parts.downloader.load_cookies(cookies)
 
     async def _crawl(self, info: CrawlInfo, recovery: Recovery) -> tuple[Stop, Counter[str]]:
-        self.engine = engine = Engine(self.parts, recovery)
+        parts = self.parts
+        self.engine = engine = Engine(parts, recovery)
+        self._downloads = Downloads(
+            engine.exchanges, engine.scheduler.gate, parts.config, parts.clock, parts.random
+        )
         if self._early_stop is not None:
             engine.stop(self._early_stop)
-        self.parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
+        parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
         try:
             ending = await engine.run()
         except BaseException:

@@ -18,6 +18,7 @@ from scraper.work import Batch, Committed, HostLease, Recovery, Want
 __all__ = [
     "Clock",
     "CrawlInfo",
+    "Download",
     "Downloader",
     "Durable",
     "Fetch",
@@ -39,6 +40,20 @@ Fetch = Callable[[Request], Awaitable[Response]]
 
 Middleware = Callable[[Request, Fetch], Awaitable[Response]]
 """Wraps a fetch: `async def (request, call_next) -> Response`. The one wrap shape there is."""
+
+
+class Download(Protocol):
+    """The way to files, for pipelines."""
+
+    async def __call__(self, request: Request, into: Path, max_size: int, /) -> Response:
+        """The answer to *request*; the body of a 2xx lies in the file *into*, never in memory.
+
+        Passes robots.txt, the host's pace and the middleware like every request. Redirects are
+        followed wherever they lead. What may pass is tried again, within `[retry]`. Returns a
+        `SavedResponse`, or a `Response` for 304 and for what a middleware answered by itself.
+        Raises `FetchError`: `http_<status>` for any other status, `body_too_large` beyond
+        *max_size* bytes; `Throttled` when the host asks for quiet longer than `crawl.fetch_wait`.
+        """
 
 
 class Timer(Protocol):
@@ -149,7 +164,8 @@ class CrawlInfo:
 
     `root`: the project's directory; relative output paths start there. `started`: ISO 8601 basic,
     fixed when the job was created. `job_dir`: the job's own directory, None without one.
-    `resumed`: an earlier process of this run was here. `version`: of the spider.
+    `resumed`: an earlier process of this run was here. `fetch`: `self.fetch` of the spider;
+    `download`: to a file. Both work while the crawl runs. `version`: of the spider.
     """
 
     spider: str
@@ -159,6 +175,7 @@ class CrawlInfo:
     job_dir: Path | None = None
     resumed: bool = False
     fetch: Fetch | None = None
+    download: Download | None = None
     version: str = ""
 
     @property
@@ -222,7 +239,9 @@ class Sink(Protocol):
     - `async committed(records)`: called after the group's commit, before the records are let go;
     - `async recall(position)`: called instead of `rewind` when the crawl was being published:
       what was committed, for `publish` to know; nothing is to be changed;
-    - `async reopen(position, aside) -> position`: see `Reopens`.
+    - `async reopen(position, aside) -> position`: see `Reopens`;
+    - `keeps_items = False`: it delivers something else than the items, which need an output of
+      their own besides; `-o FILE` does not take its place.
     """
 
     recovery: Literal["rewind", "redo"]

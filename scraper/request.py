@@ -256,6 +256,7 @@ class Request:
         timeout: float | None
         secret: frozenset[str]
         trail: tuple[tuple[str, int], ...]
+        into: tuple[str, int] | None
 
     @property
     def fingerprint(self) -> int:
@@ -330,6 +331,9 @@ class Request:
                 record[name] = MappingProxyType(record[name])
         if "trail" in record:
             record["trail"] = tuple((url, int(fp)) for url, fp in record["trail"])
+        if "into" in record:
+            path, most = record["into"]
+            record["into"] = (str(path), int(most))
         return cls.of(url, callback, Options(**record))
 
     def __repr__(self) -> str:

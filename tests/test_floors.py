@@ -56,6 +56,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "filling",
         "forms",
         "http",
+        "saved",
         "work",
         "report",
         "protocols",
@@ -95,7 +96,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tally",
         "scheduler",
     ),
-    ("exchange", "engine", "lifecycle"),
+    ("exchange", "downloads", "engine", "lifecycle"),
     (
         "loading",
         "components",

@@ -108,8 +108,9 @@ def test_every_keyword_has_its_type() -> None:
     parameters = inspect.signature(Request.__init__).parameters
     keywords = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert keywords == RequestOptions.__annotations__.keys()
-    assert Changes.__annotations__.keys() == keywords | {"callback", "trail"}
-    assert set(Options._fields) == (keywords - {"json", "form", "files"}) | {"trail"}
+    assert Changes.__annotations__.keys() == keywords | {"callback", "trail", "into"}
+    stored = (keywords - {"json", "form", "files"}) | {"trail", "into"}
+    assert set(Options._fields) == stored
 
 
 def test_what_was_not_given_is_the_default() -> None:
@@ -201,6 +202,12 @@ def test_a_replaced_url() -> None:
     assert secret.url == "http://h/y"
     assert secret.headers == {"A": "b", "Authorization": "Basic dTpw"}
     assert request.replace("http://[").url == "http://["
+
+
+def test_where_a_file_goes_is_kept_with_it() -> None:
+    request = Request(URL).replace(into=("/tmp/x", 10))
+    assert Request.load(request.dump()).into == ("/tmp/x", 10)
+    assert request.replace("http://h/y", trail=()).into == ("/tmp/x", 10)
 
 
 def test_a_copy_has_its_own_fingerprint() -> None:

@@ -77,7 +77,10 @@ def _output(output: dict[str, Any], result: CrawlResult) -> str:
     if not result.finished and not output.get("aside") and output.get("mode") == "replace":
         shown = _near(str(output.get("working", path))) + ".partial"
     records = output.get("records")
-    text = f"{shown} ({_many(records, 'record')})" if records is not None else shown
+    what = "file" if output.get("kind") == "files" else "record"
+    text = f"{shown} ({_many(records, what)})" if records is not None else shown
+    if lost := output.get("lost"):
+        text += "; did not come: " + ", ".join(f"{code} {n:,}" for code, n in lost.items())
     if output.get("aside"):
         return f"{text}, kept aside: not published"
     return text

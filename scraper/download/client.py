@@ -13,10 +13,11 @@ import asyncio
 import logging
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from io import BytesIO
 from itertools import chain
+from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
@@ -25,10 +26,11 @@ import yarl
 
 from scraper import urls
 from scraper.config import Http
-from scraper.download import coding, failures, wire
+from scraper.download import coding, failures, saving, wire
 from scraper.download.cookies import Jars, Place
 from scraper.errors import FetchError
 from scraper.http import Headers, Options, Request, Response
+from scraper.saved import SavedResponse
 
 __all__ = ["AiohttpDownloader"]
 
@@ -124,6 +126,8 @@ class AiohttpDownloader:
             try:
                 _check(answer, request, proxied=proxy is not None)
                 headers = self._read_headers(answer, request)
+                if request.options.into is not None and 200 <= answer.status < 300:
+                    return await self._save(answer, request, headers, started)
                 body = await self._body(answer)
             except BaseException:
                 answer.close()
@@ -178,7 +182,10 @@ class AiohttpDownloader:
         extra: dict[str, Any] = {}
         if options.timeout is not None:
             extra["timeout"] = aiohttp.ClientTimeout(
-                total=options.timeout, connect=min(options.timeout, self._http.connect_timeout)
+                total=options.timeout,
+                connect=min(options.timeout, self._http.connect_timeout),
+                # A file may take long to come, but it must be coming.
+                sock_read=None if options.into is None else self._http.timeout,
             )
         if url.startswith("https:"):
             extra["ssl"] = self._trust(url)
@@ -188,6 +195,8 @@ class AiohttpDownloader:
                 raise FetchError("private_address", detail=f"it is a {wire.PRIVATE}")
         if options.body:
             extra["data"] = options.body
+        if options.into is not None:  # there may be many, and their reader is a disk
+            extra["read_bufsize"] = saving.BUFFER
         session = self._session(guarded=self._guarded and proxy is None, fresh=fresh)
         return await session.request(
             options.method,
@@ -249,9 +258,7 @@ class AiohttpDownloader:
             return b""
         codings = _codings(answer)
         limit = self._max_wire if codings else self._max_plain
-        announced = answer.content_length
-        if announced is not None and announced > limit:
-            raise FetchError("body_too_large", detail=f"{announced:,} bytes announced")
+        _announced(answer, limit)
         first = await content.readany()
         if content.at_eof() and len(first) <= limit:
             pieces, size = [first], len(first)
@@ -267,22 +274,55 @@ class AiohttpDownloader:
     ) -> tuple[list[bytes], int]:
         """The pieces of *content* to its end, and their size."""
         pieces, size = [first], len(first)
-        since, before = time.monotonic(), size
+        pace = wire.Pace(self._http.min_rate, self._window, size)
         while not content.at_eof():
             if size > limit:
                 break
             piece = await content.readany()
             pieces.append(piece)
             size += len(piece)
-            passed = time.monotonic() - since
-            if passed >= self._window:
-                rate = (size - before) / passed
-                if rate < self._http.min_rate:
-                    raise FetchError("too_slow", detail=f"{rate:.0f} bytes a second")
-                since, before = since + passed, size
+            pace.look(size)
         if size > limit:
             raise FetchError("body_too_large", detail=f"more than {limit:,} bytes")
         return pieces, size
+
+    async def _save(
+        self, answer: aiohttp.ClientResponse, request: Request, headers: Headers, started: float
+    ) -> SavedResponse:
+        """The body goes where the request says, under the limit that it says."""
+        elapsed = time.monotonic() - started
+        path, limit = request.options.into or ("", 0)
+        _announced(answer, limit)
+        size, saved = await saving.save(
+            self._arriving(answer.content, limit),
+            path,
+            _codings(answer),
+            limit=limit,
+            layers=self._http.max_codings,
+        )
+        self.bytes_received += size
+        return SavedResponse(
+            request.url,
+            answer.status,
+            headers,
+            request,
+            file=Path(path),
+            size=saved,
+            elapsed=elapsed,
+        )
+
+    async def _arriving(
+        self, content: aiohttp.StreamReader, limit: int
+    ) -> AsyncGenerator[bytes, None]:
+        size = 0
+        pace = wire.Pace(self._http.min_rate, self._window, size)
+        while not content.at_eof():
+            piece = await content.readany()
+            size += len(piece)
+            if size > limit:
+                raise FetchError("body_too_large", detail=f"more than {limit:,} bytes")
+            yield piece
+            pace.look(size)
 
     async def _decode(self, pieces: list[bytes], codings: list[str]) -> bytes:
         limit = self._max_body
@@ -307,6 +347,12 @@ def _check(answer: aiohttp.ClientResponse, request: Request, *, proxied: bool) -
     # wants to see it says so by `accept`.
     if status in (502, 504) and not request.options.accept & {status, "*"}:
         raise FetchError("proxy_connect", detail=f"by proxy: status {status}", sent=True)
+
+
+def _announced(answer: aiohttp.ClientResponse, limit: int) -> None:
+    size = answer.content_length
+    if size is not None and size > limit:
+        raise FetchError("body_too_large", detail=f"{size:,} bytes announced")
 
 
 def _codings(answer: aiohttp.ClientResponse) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -16,11 +17,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 
 from scraper.config import Http
+from scraper.errors import FetchError
 
 __all__ = [
     "PRIVATE",
     "Counters",
     "Dropped",
+    "Pace",
     "Resolver",
     "is_private",
     "is_private_literal",
@@ -52,6 +55,27 @@ class Counters:
             exchange = last()
             if exchange is None or exchange.closed:
                 protocol.close()
+
+
+class Pace:
+    """How fast a body comes. *least*: bytes a second, measured over *window* seconds."""
+
+    __slots__ = ("_before", "_least", "_since", "_window")
+
+    def __init__(self, least: int, window: float, size: int) -> None:
+        self._least = least
+        self._window = window
+        self._since = time.monotonic()
+        self._before = size
+
+    def look(self, size: int) -> None:
+        """*size* bytes are here by now. Raises `FetchError("too_slow")`."""
+        passed = time.monotonic() - self._since
+        if passed >= self._window:
+            rate = (size - self._before) / passed
+            if rate < self._least:
+                raise FetchError("too_slow", detail=f"{rate:.0f} bytes a second")
+            self._since, self._before = self._since + passed, size
 
 
 class Dropped(aiohttp.ClientError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -111,6 +112,11 @@ def stocked(items: Rows, shop: DemoShop) -> None:
     }
 
 
+def pictured(items: Rows, shop: DemoShop) -> None:
+    assert len(items) == 20
+    assert {item["image"][:6] for item in items} == {"media/"}
+
+
 def covered(items: Rows, shop: DemoShop) -> None:
     (item,) = items
     travels = [book for book in shop.site.books if book.category == "Travel"]
@@ -158,7 +164,7 @@ def members(items: Rows, shop: DemoShop) -> None:
 
 
 SHOPPING = (shelf, bargains, travel, shelves, ranked, careful, covers, visitors, timed, reviews)
-KINDS = (stocked, covered, ruled, mapped, stocklist, news, searched, member, members)
+KINDS = (stocked, pictured, covered, ruled, mapped, stocklist, news, searched, member, members)
 SPIDERS = {check.__name__: check for check in (*SHOPPING, *KINDS)}
 SPIDERS["leafed"] = travel
 
@@ -234,6 +240,21 @@ def test_the_sink(project_of: ProjectOf, capsys: pytest.CaptureFixture[str]) -> 
     lines = (made.root / "data/stocked.tsv").read_text("utf-8").splitlines()
     expected = [f"{item['title']}\t{item['stock']}" for item in everything]
     assert sorted(lines) == sorted(expected)
+
+
+def test_the_files(project_of: ProjectOf, shop: DemoShop) -> None:
+    made = project_of("docs/pipelines.md")
+    chain(made, 'use = "files"')
+    assert made.run("run", "pictured", "-q") == 0
+    lines = (made.root / "data/pictured.jsonl").read_text("utf-8").splitlines()
+    files = [file for line in lines for file in json.loads(line)["files"]]
+    assert len(files) == 20
+    for file in files:
+        assert file["url"].startswith(f"{shop.url}media/cache/")
+        assert (
+            hashlib.sha256((made.root / file["path"]).read_bytes()).hexdigest()
+            == (file["checksum"])
+        )
 
 
 def test_the_sinks_own_tests(project_of: ProjectOf) -> None:

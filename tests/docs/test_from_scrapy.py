@@ -234,8 +234,8 @@ async def test_the_page_is_tried_again(made: Made) -> None:
 
 
 def test_the_pages_are_looked_at(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    """The commands of the last idiom, run against the shop."""
-    (block,) = IDIOMS[-1].here
+    """The commands of that idiom, run against the shop."""
+    (block,) = next(idiom for idiom in IDIOMS if idiom.title == "Look at pages").here
     said = {}
     for line in block.text.splitlines():
         command, *rest = shlex.split(made.placed(line.removeprefix("$ scrape ")))
