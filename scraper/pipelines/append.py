@@ -95,6 +95,10 @@ class AppendSink:
     def take_notes(self, notes: Any) -> None:
         """What `notes` gave."""
 
+    def file_set(self, crawl: CrawlInfo, shape: Shape) -> FileSet:
+        """The files that this sink writes."""
+        return FileSet(self.path, crawl, shape)
+
     # ── for `process`
 
     def stream(self, item: Any) -> str:
@@ -131,7 +135,7 @@ class AppendSink:
             records=self._records_per_file,
             size=self._size_per_file,
         )
-        files = FileSet(self.path, crawl, shape)
+        files = self.file_set(crawl, shape)
         try:
             await files.open()
         except BaseException:
