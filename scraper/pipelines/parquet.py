@@ -137,7 +137,7 @@ class Parquet(AppendSink):
 
     def file_set(self, crawl: CrawlInfo, shape: Shape) -> RowSet:
         def early(name: str) -> bool:
-            return not self._tables[name].rows.kinds
+            return not self._known(name).rows.kinds
 
         return RowSet(self.path, crawl, shape, lambda name: _Format(self, name), early)
 

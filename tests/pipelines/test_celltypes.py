@@ -11,7 +11,7 @@ import pathlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
 import pytest
 from pydantic import (
@@ -32,7 +32,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict  # pydantic asks for it below 3.12
 
 from scraper import Css, Item
 from scraper.errors import ConfigError
@@ -150,7 +150,7 @@ def test_choices() -> None:
         size: Size | None
         odd: Odd
         currency: Literal["EUR", "USD"]
-        digit: Literal[1, 2, None]
+        digit: Literal[1, 2] | None
         mixed: Literal["a", 1]
         number: int | float
         same: Annotated[int, Field(gt=0)] | Annotated[int, Field(lt=-5)]
