@@ -17,7 +17,7 @@ from scraper.pipelines.paths import placeholders
 from scraper.pipelines.provenance import Provenance, chosen
 from scraper.protocols import CrawlInfo, Page
 
-__all__ = ["AppendSink", "Mode", "json_object"]
+__all__ = ["AppendSink", "Mode", "by_stream", "json_object"]
 
 
 class AppendSink:
@@ -165,7 +165,7 @@ class AppendSink:
         return files
 
     async def write(self, records: Sequence[bytes]) -> dict[str, Any]:
-        await self.files.write(_by_stream(records) if self._by_item else {"": records})
+        await self.files.write(by_stream(records) if self._by_item else {"": records})
         self.records = (self.records or 0) + len(records)
         return self._position()
 
@@ -235,7 +235,8 @@ class AppendSink:
         return f"<{type(self).__name__} {self.key}>"
 
 
-def _by_stream(records: Sequence[bytes]) -> dict[str, list[bytes]]:
+def by_stream(records: Sequence[bytes]) -> dict[str, list[bytes]]:
+    """Records that `keep` staged for files by the type of item."""
     streams: dict[str, list[bytes]] = {}
     for record in records:
         name, _, rest = record.partition(b"\0")

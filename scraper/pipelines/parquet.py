@@ -21,7 +21,7 @@ from pyarrow import parquet
 from pydantic import ByteSize, Field
 
 from scraper.errors import ConfigError, DamagedState, ExtractionError
-from scraper.pipelines.append import AppendSink, Mode
+from scraper.pipelines.append import AppendSink, Mode, by_stream
 from scraper.pipelines.cells import Rows
 from scraper.pipelines.celltypes import Column, Type, columns_of, parse
 from scraper.pipelines.columns import Columns, Layout
@@ -99,7 +99,7 @@ class Parquet(AppendSink):
     # ── items
 
     async def process(self, item: Any, page: Page) -> Any:
-        stream = type(item).__name__ if self._by_item else ""
+        stream = self.stream(item)
         layout, values = self._columns.row(item, page, stream)
         table = self._tables.get(stream) or self._table(stream, layout, type(item))
         try:
@@ -141,10 +141,15 @@ class Parquet(AppendSink):
 
         return RowSet(self.path, crawl, shape, lambda name: _Format(self, name), early)
 
-    def frame(self, stream: str, records: Sequence[bytes], first: bool) -> Sequence[bytes]:
-        table = self._known(stream)
-        table.kinds = table.rows.kinds_of(records, table.kinds)
-        return [head_line(self.head(stream)), *records] if first else records
+    def opening(self, stream: str) -> bytes:
+        return head_line(self.head(stream))
+
+    async def write(self, records: Sequence[bytes]) -> dict[str, Any]:
+        if any(table.rows.kinds for table in self._tables.values()):
+            for stream, lines in (by_stream(records) if self._by_item else {"": records}).items():
+                table = self._tables[stream]
+                table.kinds = table.rows.kinds_of(lines, table.kinds)
+        return await super().write(records)
 
     def _known(self, stream: str) -> Table:
         """The table of a stream. Before an item came: its columns as far as options name them."""

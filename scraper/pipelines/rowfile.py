@@ -8,9 +8,8 @@ and whenever, either the journal is there or the finished file, whole.
 
 ::
 
-    {"columns": …, "base": …}       what the rows are; whether FILE.partial.base stands before them
+    {"columns": …, "base": …}       what the rows are; whether those of FILE.partial.base precede
     […]                             a row
-    {"end": true}                   no row follows, in parts that are full
 """
 
 from __future__ import annotations
@@ -18,26 +17,29 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import zstandard
 
-from scraper.errors import DamagedState, UsageError
+from scraper.errors import DamagedState, ScraperError, UsageError
 from scraper.pipelines.appendfile import AppendFile
 from scraper.pipelines.compression import COMPRESSED
 from scraper.pipelines.fileset import FileSet, Shape
-from scraper.pipelines.filesystem import BLOCK, is_plain, no_follow, reserve, sync_directory
+from scraper.pipelines.filesystem import (
+    copy_start,
+    is_plain,
+    no_follow,
+    reserve,
+    sync_directory,
+)
 from scraper.protocols import CrawlInfo
 
 __all__ = ["Format", "Journal", "RowFile", "RowSet", "head_line"]
 
 _READ = 1 << 20  # bytes of lines that are looked at at once
-_END = b'{"end": true}\n'
 _pack = COMPRESSED[".zst"]
 
 
@@ -62,15 +64,14 @@ def head_line(head: Mapping[str, Any]) -> bytes:
 
 
 class Journal:
-    """The journal *path*, up to *size*; without one, all of it, which then must have its end.
+    """The first *size* bytes of the journal *path*.
 
     `head`: its first line. Raises `DamagedState` for what is no journal.
     """
 
-    def __init__(self, path: Path, size: int | None = None, *, whole: bool = False) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self.path = path
-        self.size = path.stat().st_size if size is None else size
-        self._whole = whole
+        self.size = size
         first = next(self._lines(), [b""])[0]
         try:
             self.head: dict[str, Any] = dict(json.loads(first))
@@ -79,20 +80,11 @@ class Journal:
 
     def blocks(self) -> Iterator[list[bytes]]:
         """Its rows, many at a time: about a megabyte, or one row."""
-        first, ended = True, False
-        for lines in self._lines():
-            if ended:
-                raise self._damaged("rows follow its end")
-            if first:
-                del lines[0]
-                first = False
-            if lines and lines[-1].startswith(b"{"):
-                ended = True
-                del lines[-1]
-            if lines:
-                yield lines
-        if self._whole and not ended:
-            raise self._damaged("its end is missing")
+        lines = self._lines()
+        _, *rows = next(lines)
+        if rows:
+            yield rows
+        yield from lines
 
     def _lines(self) -> Iterator[list[bytes]]:
         rest: list[bytes] = []
@@ -136,7 +128,7 @@ class _Beginning(io.RawIOBase):
 class RowFile(AppendFile):
     """An append file whose content, when it is finished, is made anew: see `Format`.
 
-    *whole*: what is finished in a process that did not write it must have its end.
+    *known*: rows were committed to it, so that it cannot be missing.
     """
 
     def __init__(
@@ -145,14 +137,14 @@ class RowFile(AppendFile):
         form: Format,
         *,
         keep_empty: bool = False,
-        whole: bool = False,
+        known: bool = False,
         thread: ThreadPoolExecutor | None = None,
     ) -> None:
         super().__init__(path, terminator=b"", keep_empty=keep_empty, encode=_pack, thread=thread)
         self.base = self.working.with_name(self.working.name + ".base")
         self._making = self.working.with_name(self.working.name + ".making")
         self._form = form
-        self._whole = whole
+        self._known = known
 
     def _settle(self, size: int | None) -> int:
         target = super()._settle(size)
@@ -167,13 +159,15 @@ class RowFile(AppendFile):
 
     # ── ending
 
-    async def seal(self) -> None:
-        """No row will follow; the file is made later, when that is committed."""
-        await self._in_thread(self._end)
+    def _seal(self) -> None:
+        self._claim.record(None, sealed=self.size)  # the file is made when that is committed
 
-    def _end(self) -> None:
-        os.write(self._fd, _pack(_END))
-        os.fsync(self._fd)
+    def _check_sealed(self) -> None:
+        sealed = self._claim.sealed if self._claim.ours else None
+        if sealed is None or not self.working.exists() or not self._is_made(self.working):
+            super()._check_sealed()
+        elif sealed not in (self._form.published_at(self.working), self.working.stat().st_size):
+            raise self._less(self.working.stat().st_size, sealed, "it is not what was made of them")
 
     async def finish(self) -> None:
         """Make the file, in the journal's place. Idempotent."""
@@ -187,17 +181,16 @@ class RowFile(AppendFile):
             self.base.unlink(missing_ok=True)
             self.size = found
             return
-        known = self._begun or self._recalled
-        if known and (found < self.size or (self._begun and found > self.size)):
-            raise self._less(found, self.size, "something else changed it")
-        size = self.size if known else found
+        size = self._committed
+        if size is None:
+            raise ScraperError(f"{self.working}: how much of it was committed is not known")
+        if found < size or (self._begun and not self._torn and found > size):
+            raise self._less(found, size, "something else changed it")
         if not size and not self._keep_empty:
+            os.truncate(self.working, 0)
             return
-        journal = base = None
-        if size:
-            whole = self._whole and not known
-            journal = Journal(self.working, size, whole=whole)
-            base = self.base if journal.head.get("base") else None
+        journal = Journal(self.working, size) if size else None
+        base = self.base if journal is not None and journal.head.get("base") else None
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         try:
             with os.fdopen(no_follow(str(self._making), flags), "wb") as out:
@@ -211,60 +204,71 @@ class RowFile(AppendFile):
         self.base.unlink(missing_ok=True)
         self.size = self.working.stat().st_size
 
+    @property
+    def _committed(self) -> int | None:
+        """How many bytes of the journal are; None when nobody knows here."""
+        if self._begun or self._recalled:
+            return self.size
+        return self._claim.sealed if self._claim.ours else None
+
+    def _publish(self) -> None:
+        lost = not self.working.exists() and not self.path.exists()
+        if lost and (self._known or self._committed):
+            raise DamagedState(
+                f"{self.path} cannot be published: it and {self.working.name} are both gone",
+                hint="Put one of them back, or start anew with --fresh.",
+            )
+        super()._publish()
+
+    def _is_made(self, path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.read(len(self._form.magic)) == self._form.magic
+
+    # ── after it was published, or set aside
+
     def _reopen(self, size: int | None, source: Path | None) -> int:
         source = source or self.path
         head = self._form.head() | {"base": True}
         if self._claim.ours and self.working.exists():
             return self._reopened(head) or size or 0
-        if size == 0:
-            self._claim.record(None)
-            return 0
         there = is_plain(source) and source.exists()
-        if size is None or (there and not self._is_made(source)):
-            return super()._reopen(size, source)  # a part that is finished; a journal kept aside
+        if size is None or size == 0 or (there and not self._is_made(source)):
+            return super()._reopen(size, source)  # a full part, nothing, a journal kept aside
         if not there or self._form.published_at(source) != size:
             what = "is not what this crawl published" if there else "is gone"
             raise UsageError(
                 f"{source} {what}: this crawl cannot add to it",
                 hint="Put the output back where it was published, or crawl anew.",
             )
-        _copy(source, self.base)
+        copy_start(source, source.stat().st_size, self.base)
         self._claim.record(None)
         first = _pack(head_line(head))
-        self._making.write_bytes(first)
-        _sync(self._making)
+        with self._making.open("wb") as file:
+            file.write(first)
+            file.flush()
+            os.fsync(file.fileno())
         self._making.replace(self.working)
         sync_directory(self.path.parent)
         return len(first)
 
-    def _is_made(self, path: Path) -> bool:
-        with path.open("rb") as file:
-            return file.read(len(self._form.magic)) == self._form.magic
-
     def _reopened(self, head: Mapping[str, Any]) -> int:
         """The size of the journal, when the same `reopen` has begun it: it has no rows yet."""
-        if self._is_made(self.working):
+        size = self.working.stat().st_size
+        if not size or self._is_made(self.working):
             return 0
-        found = Journal(self.working).head
-        same = found.get("generation") == head["generation"] and found.get("base")
-        return self.working.stat().st_size if same else 0
+        found = Journal(self.working, size).head
+        return size if found.get("generation") == head["generation"] and found.get("base") else 0
+
+    def _set_aside(self, failed: bool) -> None:
+        if failed and not self._claim.foreign and self._committed:
+            self._finish()
+        super()._set_aside(failed)
 
     def _move_aside(self, suffix: str) -> Path | None:
         self._making.unlink(missing_ok=True)
         if self.base.exists():
             self.base.replace(reserve(self.base, suffix))
         return super()._move_aside(suffix)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as old, target.open("wb") as new:
-        shutil.copyfileobj(old, new, BLOCK)
-    _sync(target)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 class RowSet(FileSet):
@@ -290,33 +294,25 @@ class RowSet(FileSet):
         return RowFile(
             self.path(name, part),
             self._form(name),
-            keep_empty=self.shape.keep_empty or not self.single,
-            whole=not self.single,
+            keep_empty=self.shape.keep_empty,
+            known=part < self._stream(name).part,
             thread=self._thread,
         )
 
-    @asynccontextmanager
-    async def _row_file(self, name: str, part: int) -> AsyncIterator[RowFile]:
-        async with self._opened(name, part) as file:
-            assert isinstance(file, RowFile)  # noqa: S101 - `_file` made it
-            yield file
+    def _file_at(self, path: Path) -> RowFile:
+        return RowFile(path, self._form(""), thread=self._thread)
 
     async def rewind(self, position: Any) -> None:
         await super().rewind(position)
         self._made = {stream.name: stream.part - 1 for stream in self.streams.values()}
 
-    async def finish_full(self, *, all_of_them: bool = False) -> None:
+    async def finish_full(self) -> None:
         """Make files of the parts that were filled since, now that this is committed."""
         for stream in self.streams.values():
-            if not (all_of_them or self._early(stream.name)):
+            if not self._early(stream.name):
                 continue
-            first = 1 if all_of_them else self._made.get(stream.name, 0) + 1
-            for part in range(first, stream.part):
-                async with self._row_file(stream.name, part) as file:
+            for part in range(self._made.get(stream.name, 0) + 1, stream.part):
+                async with self._opened(stream, part) as file:
+                    assert isinstance(file, RowFile)  # noqa: S101 - `_file` made it
                     await file.finish()
             self._made[stream.name] = stream.part - 1
-
-    async def set_aside(self) -> None:
-        if any(stream.file is not None for stream in self.streams.values()) and not self.single:
-            await self.finish_full(all_of_them=True)
-        await super().set_aside()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 import random
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,31 +18,7 @@ from scraper import Item
 from scraper.components import build_component
 from scraper.errors import ConfigError
 from scraper.pipelines.parquet import Parquet
-from scraper.testing.sinks import SinkContract
-from tests.pipelines.parquets import Crawling, content, crawl, lines_of, rows
-
-
-class TestContract(SinkContract):
-    """With columns that are known beforehand, a crawl without items has an empty file."""
-
-    def make(self) -> Parquet:
-        return Parquet(
-            "data/{spider}.parquet", fields=["n", "pad"], types={"n": "int", "pad": "str"}
-        )
-
-    def working(self, root: Path) -> Path:
-        return root / "data/books.parquet.partial"
-
-    def published(self, root: Path) -> list[Any]:
-        return lines_of(root / "data/books.parquet")
-
-    def content(self, path: Path) -> bytes:
-        return content(path)
-
-    def record(self, number: int, size: int = 1) -> bytes:
-        pad = random.Random(number).randbytes(size).hex()  # what can hardly be compressed
-        return json.dumps([number, pad], separators=(",", ":")).encode() + b"\n"
-
+from tests.pipelines.parquets import Crawling, crawl, rows
 
 # -- schemas ------------------------------------------------------------------------------------
 

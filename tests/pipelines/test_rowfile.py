@@ -524,16 +524,37 @@ def test_a_journal_that_was_changed(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["byte", "head", "cut", "gone"])
-def test_a_full_part_that_was_changed(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_full_part_that_was_changed(tmp_path: Path, how: str, part: int) -> None:
+    """No file is made of it yet."""
+
     async def run() -> None:
-        crawling = await Crawling(as_dicts(), tmp_path).begin()  # no file is made of it yet
+        crawling = await Crawling(as_dicts(), tmp_path).begin()
         position = await crawling.group(*[item(as_dicts, n) for n in range(7)])
         await crawling.sink.aclose()
-        path = tmp_path / "out/0001.parquet.partial"
+        path = tmp_path / f"out/000{part}.parquet.partial"
         path.unlink() if how == "gone" else spoil(path, how)
         with pytest.raises(DamagedState) as caught:
             await publish(as_dicts, tmp_path, position)
-        assert "0001.parquet" in str(caught.value)
+        assert path.stem in str(caught.value)
+        assert not path.with_suffix("").exists()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["head", "cut", "gone"])
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_full_part_that_is_a_file_already(tmp_path: Path, how: str, part: int) -> None:
+    async def run() -> None:
+        crawling = await Crawling(in_parts(), tmp_path).begin()
+        position = await crawling.group(*[item(in_parts, n) for n in range(7)])
+        await crawling.sink.aclose()
+        path = tmp_path / f"out/000{part}.parquet.partial"
+        assert path.read_bytes().startswith(b"PAR1")
+        path.unlink() if how == "gone" else spoil(path, how)
+        with pytest.raises(DamagedState) as caught:
+            await resume(in_parts, tmp_path, position)
+        assert path.stem in str(caught.value)
 
     asyncio.run(run())
 
