@@ -28,7 +28,7 @@ from scraper import urls
 from scraper.pipelines.celltypes import Column, Type, shown
 from scraper.records import record
 
-__all__ = ["Rows", "join", "restorer", "type_of"]
+__all__ = ["MisfitError", "Rows", "join", "restorer", "type_of"]
 
 Encoder = Callable[[Any], Any]
 
@@ -56,6 +56,16 @@ _LAX: Mapping[type, Callable[[Any], Any]] = MappingProxyType({
 """How pydantic takes a value that is of another type, such as "12.50" for a number."""
 
 
+class MisfitError(ValueError):
+    """A *value* that does not fit the column *name*."""
+
+    def __init__(self, name: str, message: str, value: Any) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
+        self.message = message
+        self.value = value
+
+
 class Rows:
     """The rows of a file: each made into a line, and lines into columns of cells.
 
@@ -69,11 +79,11 @@ class Rows:
         self.kinds = len(self._unknown)
 
     def line(self, values: Sequence[Any]) -> bytes:
-        """The row of *values*, with its newline. Raises `ValueError`, which names the column."""
+        """The row of *values*, with its newline. Raises `MisfitError`."""
         try:
             cells = [encode(value) for encode, value in zip(self._encoders, values, strict=True)]
         except _FAILURES:
-            raise ValueError(self._misfit(values)) from None
+            raise self._misfit(values) from None
         if self._unknown:
             kinds = []
             for place in self._unknown:
@@ -85,7 +95,7 @@ class Rows:
         except ValueError:  # a lone surrogate
             return pydantic_core.to_json(_clean(cells), inf_nan_mode="constants") + b"\n"
 
-    def _misfit(self, values: Sequence[Any]) -> str:
+    def _misfit(self, values: Sequence[Any]) -> MisfitError:
         for column, encode, value in zip(self.columns, self._encoders, values, strict=True):
             try:
                 encode(value)
@@ -95,9 +105,9 @@ class Rows:
                 why = str(error)
             else:
                 continue
-            shortened = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}…"
-            return f"{column.name} is {shown(column.type)}, which {shortened} does not fit: {why}"
-        return "a value does not fit"  # an object that changes while it is looked at
+            kind = "values of any type" if column.type == "any" else shown(column.type)
+            return MisfitError(column.name, f"the column takes {kind}: {why}", value)
+        return MisfitError("", "a value changed while it was looked at", None)
 
     def kinds_of(self, lines: Sequence[bytes], known: Sequence[str] = ()) -> list[str]:
         """The kinds of the columns of which nothing is known: of *known* rows, and of *lines*."""

@@ -20,14 +20,15 @@ import pyarrow as pa
 from pyarrow import parquet
 from pydantic import ByteSize, Field
 
-from scraper.errors import ConfigError, DamagedState, ExtractionError
+from scraper.errors import ConfigError, DamagedState, ItemInvalid
 from scraper.pipelines.append import AppendSink, Mode, by_stream
-from scraper.pipelines.cells import Rows
+from scraper.pipelines.cells import MisfitError, Rows
 from scraper.pipelines.celltypes import Column, Type, columns_of, parse
 from scraper.pipelines.columns import Columns, Layout
 from scraper.pipelines.compression import COMPRESSED
 from scraper.pipelines.fileset import Shape
 from scraper.pipelines.provenance import PROVENANCE, Provenance
+from scraper.pipelines.quarantine import values_of
 from scraper.pipelines.rowfile import Journal, RowSet, head_line
 from scraper.protocols import CrawlInfo, Page
 
@@ -104,12 +105,8 @@ class Parquet(AppendSink):
         table = self._tables.get(stream) or self._table(stream, layout, type(item))
         try:
             line = table.rows.line(values)
-        except ValueError as error:
-            raise ExtractionError(
-                "schema",
-                f"{self.key}: {error}",
-                hint='Give the column a type that takes it: types = { NAME = "str" }, for one.',
-            ) from None
+        except MisfitError as misfit:
+            raise _rejected(misfit, item, page) from None
         self.keep(item, page, line)
         return item
 
@@ -221,6 +218,18 @@ def _check(path: str, mode: Mode) -> None:
             f"path = {path!r}: a Parquet file is compressed inside, page by page",
             hint=f'Leave {ending} out; compression = "zstd" is the default.',
         )
+
+
+def _rejected(misfit: MisfitError, item: Any, page: Page) -> ItemInvalid:
+    told = {
+        "field": misfit.name,
+        "message": misfit.message,
+        "selectors": [],
+        "value": misfit.value,
+    }
+    error = ItemInvalid(type(item).__name__, page.url, [told], values_of(item))
+    error.reason = "schema"
+    return error
 
 
 @dataclass(slots=True)
