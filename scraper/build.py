@@ -49,6 +49,7 @@ BUILTINS: Mapping[str, str] = MappingProxyType({
     "jsonl": "scraper.pipelines.jsonl:Jsonl",
     "json": "scraper.pipelines.json_array:JsonArray",
     "csv": "scraper.pipelines.csv:Csv",
+    "parquet": "scraper.pipelines.parquet:Parquet",
 })
 """What `use = "…"` understands without a module: short names, and where the classes are.
 
@@ -60,6 +61,7 @@ OUTPUT_ENDINGS: Mapping[str, str] = MappingProxyType({
     ".ndjson": "jsonl",
     ".json": "json",
     ".csv": "csv",
+    ".parquet": "parquet",
 })
 """What `-o FILE` writes: short names, by the file's ending (without one that compresses it)."""
 

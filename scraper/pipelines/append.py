@@ -19,7 +19,7 @@ from scraper.pipelines.provenance import Provenance, chosen
 from scraper.pipelines.remote import Target
 from scraper.protocols import CrawlInfo, Page
 
-__all__ = ["AppendSink", "Mode", "json_object"]
+__all__ = ["AppendSink", "Mode", "by_stream", "json_object"]
 
 
 class AppendSink:
@@ -105,6 +105,12 @@ class AppendSink:
     def take_notes(self, notes: Any) -> None:
         """What `notes` gave."""
 
+    def file_set(
+        self, template: str, crawl: CrawlInfo, shape: Shape, target: Target | None
+    ) -> FileSet:
+        """The files that this sink writes; see `FileSet`."""
+        return FileSet(template, crawl, shape, target)
+
     # ── for `process`
 
     def stream(self, item: Any) -> str:
@@ -145,10 +151,10 @@ class AppendSink:
         )
         target, files = self._target, None
         try:
-            if target is None:
-                files = FileSet(self.path, crawl, shape)
-            else:
-                files = FileSet(target.template, target.place(crawl), shape, target)
+            template, place = self.path, crawl
+            if target is not None:
+                template, place = target.template, target.place(crawl)
+            files = self.file_set(template, place, shape, target)
             await files.open()
         except BaseException:
             if files is not None:
@@ -180,7 +186,7 @@ class AppendSink:
         return files
 
     async def write(self, records: Sequence[bytes]) -> dict[str, Any]:
-        await self.files.write(_by_stream(records) if self._by_item else {"": records})
+        await self.files.write(by_stream(records) if self._by_item else {"": records})
         self.records = (self.records or 0) + len(records)
         return self._position()
 
@@ -263,7 +269,8 @@ class AppendSink:
         return f"<{type(self).__name__} {self.key}>"
 
 
-def _by_stream(records: Sequence[bytes]) -> dict[str, list[bytes]]:
+def by_stream(records: Sequence[bytes]) -> dict[str, list[bytes]]:
+    """Records that `keep` staged for files by the type of item."""
     streams: dict[str, list[bytes]] = {}
     for record in records:
         name, _, rest = record.partition(b"\0")

@@ -140,6 +140,30 @@ def csv_gz(root: Path) -> Rows:
         return csv_rows(file.read())
 
 
+def parquet_rows(path: Path) -> Rows:
+    from pyarrow import parquet
+
+    # Without Arrow's threads: they may outlive the interpreter (apache/arrow#50482).
+    with parquet.ParquetFile(path, pre_buffer=False) as file:
+        found: Rows = file.read(use_threads=False).to_pylist()
+    return found
+
+
+def parquet(root: Path) -> Rows:
+    return parquet_rows(root / "out.parquet")
+
+
+def parquet_parts(root: Path) -> Rows:
+    files = sorted((root / "out").iterdir())
+    found = [parquet_rows(file) for file in files]
+    assert [len(rows) for rows in found[:-1]] == [100] * (len(files) - 1)
+    assert [file.name for file in files] == [f"{n + 1:04}.parquet" for n in range(len(files))]
+    return [row for rows in found for row in rows]
+
+
+OUTPUTS: dict[str, Output]
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """`tables`: the [[pipelines]] of config.toml. `read`: the records under a project's root.
@@ -160,5 +184,9 @@ OUTPUTS = {
     "csv": Output('use = "csv"\npath = "out.csv"', csv_file),
     "csv.gz": Output('use = "csv"\npath = "out.csv.gz"', csv_gz),
     "parts": Output('use = "jsonl"\npath = "out.jsonl"\nrecords_per_file = 100', parts),
+    "parquet": Output('use = "parquet"\npath = "out.parquet"', parquet),
+    "parquet, parts": Output(
+        'use = "parquet"\npath = "out/{part}.parquet"\nrecords_per_file = 100', parquet_parts
+    ),
     "items": Output('use = "jsonl"\npath = "out/{item}.jsonl"', by_item, both=True),
 }

@@ -49,7 +49,8 @@ def judge(project: Project, output: Output, graph: Graph) -> None:
     assert numbers == dict.fromkeys(range(graph.pages), 1)
     for row in rows:
         assert row == expected(row["n"], list(graph.links(row["n"])))
-    left = [name for name in tree(project.root) if name.endswith((".lock", ".partial", ".copy"))]
+    unfinished = (".lock", ".partial", ".copy", ".base", ".making")
+    left = [name for name in tree(project.root) if name.endswith(unfinished)]
     assert not left, "nothing unfinished stays behind"
 
 

@@ -26,8 +26,10 @@ from scraper.pipelines.append import AppendSink
 from scraper.pipelines.csv import Csv
 from scraper.pipelines.json_array import JsonArray
 from scraper.pipelines.jsonl import Jsonl
+from scraper.pipelines.parquet import Parquet
 from scraper.testing.reopening import ReopensContract
 from scraper.testing.sinks import crawl_info
+from tests.pipelines import parquets
 
 TYPES = ("Author", "Book", "dict")
 
@@ -37,6 +39,8 @@ def plain(path: Path) -> bytes:
     data = path.read_bytes()
     if path.name.endswith(".lock"):
         return data
+    if ".parquet" in path.suffixes:
+        return parquets.content(path)
     if ".gz" in path.suffixes:
         return gzip.decompress(data)
     if ".zst" in path.suffixes:
@@ -47,6 +51,8 @@ def plain(path: Path) -> bytes:
 
 def objects(path: Path) -> list[dict[str, Any]]:
     """The records of a published file, as the format's own reader has them."""
+    if ".parquet" in path.suffixes:
+        return parquets.rows(path)
     data = plain(path)
     if ".jsonl" in path.suffixes:
         assert not data or data.endswith(b"\n")
@@ -156,6 +162,20 @@ class Table(Files):
         return f"{item['n']},{item['pad']}\n".encode()
 
 
+class Columnar(Files):
+    """Rows lie in a journal, compressed, until the file is made."""
+
+    name = "out.parquet"
+    bulk = 12_000
+
+    def sink(self, path: str, **options: Any) -> AppendSink:
+        types = {"n": "int", "pad": "str"}
+        return Parquet(path, fields=["n", "pad"], types=types, **options)
+
+    def line(self, item: dict[str, Any]) -> bytes:
+        return json.dumps([item["n"], item["pad"]], separators=(",", ":")).encode() + b"\n"
+
+
 class Grows(Files):
     """Mode "append": the file is there all the while."""
 
@@ -215,6 +235,10 @@ class TestCsvAppend(Grows, Table):
     pass
 
 
+class TestParquet(Columnar):
+    pass
+
+
 # ── in parts
 
 
@@ -256,6 +280,15 @@ class TestCsvGzipSized(Squeezed, Sized, Table):
     name = "out-{part}.csv.gz"
 
 
+class TestParquetCounted(Counted, Columnar):
+    name = "{part}.parquet"
+    room: ClassVar[int] = 20_000
+
+
+class TestParquetSized(Sized, Columnar):
+    pass
+
+
 # ── by the type of item
 
 
@@ -276,6 +309,16 @@ class TestCsvByItemAppend(Grows, Table):
 
 class TestCsvGzipByItemCounted(Squeezed, Counted, Table):
     name = "{item}.csv.gz"
+    room: ClassVar[int] = 15_000
+
+
+class TestParquetByItem(Columnar):
+    name = "{item}.parquet"
+    room: ClassVar[int] = 15_000
+
+
+class TestParquetByItemCounted(Counted, Columnar):
+    name = "{item}.parquet"
     room: ClassVar[int] = 15_000
 
 
