@@ -435,10 +435,7 @@ def _json_of(cell: Any) -> str:
     return pydantic_core.to_json(cell, inf_nan_mode="null").decode()
 
 
-def _iso(value: Any) -> str:
-    return str(pydantic_core.to_jsonable_python(value))
-
-
+_iso: Callable[[Any], str] = pydantic_core.to_jsonable_python  # of dates and times
 _SPELT: Mapping[str, Callable[[Any], str]] = MappingProxyType({
     "t": lambda told: _iso(_EPOCH + told * _MICROSECOND),
     "u": lambda told: _iso(_NAIVE + told * _MICROSECOND),
