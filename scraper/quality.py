@@ -127,6 +127,22 @@ class Profile:
             at_fault.rejected += 1
             _count(at_fault.because, message)
 
+    def regain(self, lost: Lost, number: int) -> None:
+        """Items that were rejected do not count as such any more: they are tried again."""
+        items = self._items.get(lost.item) or self._items.get(OTHER)
+        if items is None:
+            return
+        self._changed = True
+        items.rejected = max(items.rejected - number, 0)
+        items.reasons = _less(items.reasons, lost.reason, number)
+        for name, message in lost.fields:
+            at_fault = items.fields.get(name) or items.fields.get(OTHER)
+            if at_fault is not None:
+                at_fault.rejected = max(at_fault.rejected - number, 0)
+                at_fault.because = _less(at_fault.because, message, number)
+        if not (items.count or items.rejected or items.dropped):
+            self._items = {name: one for name, one in self._items.items() if one is not items}
+
     def _fold(self) -> None:
         rows: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
         for item, names, values in self._pending:
@@ -238,6 +254,11 @@ class Profile:
 
 def _count(counter: Counter[str], name: str) -> None:
     counter[name if name in counter or len(counter) < MAX_REASONS else OTHER] += 1
+
+
+def _less(counter: Counter[str], name: str, number: int) -> Counter[str]:
+    counter[name if name in counter else OTHER] -= number
+    return +counter
 
 
 def _stored(one: Field) -> list[Any]:

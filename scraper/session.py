@@ -270,7 +270,7 @@ def _opened(
         identity.wanted = partial(_identity, parts.spider, output)
         identity.compare = jobs.compare
         identity.claims = keeper.claims
-        identity.history = job.history
+        identity.history = partial(job.history, but=identity.started)
         crawl = Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)
@@ -278,7 +278,7 @@ def _opened(
             job.forget()
             raise
         if crawl.result is not None and crawl.result.ended in ("finished", "limit", "failed"):
-            job.record(crawl.result.as_dict())
+            job.record({"started": identity.started, **crawl.result.as_dict()})
 
 
 def _identity(

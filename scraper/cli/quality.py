@@ -11,7 +11,7 @@ import typer
 from scraper.assessment import Assessment, assess
 from scraper.cli.output import DebugOption, JsonOption, clean, columns, data, data_json, note, when
 from scraper.cli.retrying import the_job
-from scraper.cli.status import started_at, state_of
+from scraper.cli.status import UNFINISHED, started_at, state_of
 from scraper.config import Quality
 from scraper.drift import Finding, Usual, earlier_runs, percent, usual
 from scraper.errors import ScraperError
@@ -73,7 +73,8 @@ def last_run(job: Job, status: JobStatus) -> Assessment:
     history = job.history()
     last = history[-1] if history else {}
     told = last.get("quality") or {}
-    if told.get("started") == status.started and not status.running:
+    over = not status.running and status.phase not in UNFINISHED
+    if told.get("started") == status.started and over:
         earlier = earlier_runs(history[:-1], arguments, rules)
         findings = [Finding(**finding) for finding in told["findings"]]
         return Assessment(
@@ -87,7 +88,7 @@ def last_run(job: Job, status: JobStatus) -> Assessment:
         complete=True,
         finished=False,
         arguments=arguments,
-        history=history,
+        history=job.history(but=status.started),
     )
 
 

@@ -279,7 +279,8 @@ class StagedPage:
         for item, there in zip(self.items, were_there(before, also, now), strict=True):
             if there:
                 self._forget(item)
-                item.delivered, item.counted, item.fault = False, BEFORE, None
+                item.delivered, item.counted = False, BEFORE
+                item.fault = item.observed = None
 
     # ── once it is settled
 

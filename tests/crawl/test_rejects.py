@@ -127,6 +127,8 @@ def test_what_was_missing_is_added(project: Project) -> None:
         assert half["rejected"] == len(names("s"))
         assert half["pages"] == PAGES
         assert half["items"] == len(names("i", "u"))
+        assert half["quality"]["items"]["Row"]["rejected"] == len(names("s"))
+        assert half["quality"]["compared"] == 0, "a run is no earlier run of its own"
         assert delivered(project) == once(names("i", "u"))
         lines = json_lines(project.path("out.rejected.jsonl"))
         assert Counter(line["values"]["name"] for line in lines) == once(names("s"))
@@ -137,6 +139,9 @@ def test_what_was_missing_is_added(project: Project) -> None:
         before = len(web.log)
         done = retry(project)
         assert (done["rejected"], done["items"], done["pages"]) == (0, len(EVERYTHING), PAGES)
+        row = done["quality"]["items"]["Row"]
+        assert (row["count"], row["rejected"], row["reasons"]) == (len(EVERYTHING), 0, {})
+        assert (row["fields"]["price"]["rejected"], row["fields"]["price"]["because"]) == (0, {})
         assert done["reasons"] == {}
         fetched = Counter(seen.path for seen in web.log[before:] if seen.path != "/robots.txt")
         assert set(fetched.values()) == {1}
