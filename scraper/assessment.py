@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scraper.config import Quality
-from scraper.drift import Finding, Usual, compare, earlier_runs, other_runs, usual
+from scraper.drift import Finding, Usual, compare, earlier_runs, usual
 from scraper.quality import Profile
 
 __all__ = ["Assessment", "assess"]
@@ -64,10 +64,10 @@ def assess(
 
     *items*: how many the ledger has counted, so that a profile that was not kept from the
     beginning is known. *complete*: the run has ended by itself; otherwise nothing is compared.
-    *finished*: no limit has cut it. *history*: `Job.history()`.
+    *finished*: no limit has cut it. *history*: `Job.history()`, without this run.
     """
     whole = complete and finished and profile.delivered == items
-    earlier = earlier_runs(other_runs(history, started), arguments, rules)
+    earlier = earlier_runs(history, arguments, rules)
     summary = profile.summary()
     findings = compare(summary, earlier, rules, whole=whole) if complete else []
     return Assessment(started, whole, len(earlier), summary, findings, usual(earlier))

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from scraper.config import ItemRule, Quality
 from scraper.quality import OTHER
 
-__all__ = ["Finding", "Past", "Usual", "compare", "earlier_runs", "other_runs", "percent", "usual"]
+__all__ = ["Finding", "Past", "Usual", "compare", "earlier_runs", "percent", "usual"]
 
 SIGMAS = 2.5
 """Standard deviations beyond which a fall is not put down to chance."""
@@ -103,20 +103,6 @@ class Usual:
 
 
 # What is usual ----------------------------------------------------------------------------------
-
-
-def other_runs(history: Sequence[Mapping[str, Any]], started: object) -> list[Mapping[str, Any]]:
-    """*history* without the run that began at *started*, and each other run as it ended.
-
-    A run that was completed by retries stands in it again each time.
-    """
-    last: dict[object, Mapping[str, Any]] = {}
-    for number, run in enumerate(history):
-        quality = run.get("quality")
-        began = quality.get("started") if isinstance(quality, Mapping) else None
-        last[began or number] = run
-    last.pop(started, None)
-    return list(last.values())
 
 
 def earlier_runs(

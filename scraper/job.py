@@ -359,16 +359,20 @@ class Job:
         line = json.dumps(dict(result), ensure_ascii=False, default=str)
         _append(self.directory / "history.jsonl", line.encode("utf-8", "replace") + b"\n")
 
-    def history(self) -> list[dict[str, Any]]:
-        """The runs that ended, oldest first. A line that was torn by a power cut is left out."""
-        runs: list[dict[str, Any]] = []
+    def history(self, *, but: str = "") -> list[dict[str, Any]]:
+        """The runs that ended, oldest first; one that was retried, as it ended last.
+
+        *but*: the one that was started then is left out, as is a line that was torn by a power
+        cut.
+        """
+        runs: dict[Any, dict[str, Any]] = {}
         with suppress(FileNotFoundError):
             for line in (self.directory / "history.jsonl").read_bytes().splitlines():
                 with suppress(ValueError):
                     run = json.loads(line)
                     if isinstance(run, dict):
-                        runs.append(run)
-        return runs
+                        runs[run.get("started", len(runs))] = run
+        return [run for run in runs.values() if not but or run.get("started") != but]
 
     def __repr__(self) -> str:
         return f"<Job {self.spider}/{self.name}>"

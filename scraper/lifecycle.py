@@ -30,7 +30,6 @@ from scraper.errors import FetchError, UsageError
 from scraper.events import Stop
 from scraper.frontier.revive import retracted
 from scraper.http import Request, Response
-from scraper.observation import lost
 from scraper.outputs import asides, last_group, marks, reopen, reopenable, restore
 from scraper.protocols import CrawlInfo
 from scraper.quality import Profile
@@ -54,14 +53,12 @@ FINISHED, FAILED = b"finished", b"failed"
 class Revival:
     """A part of a job that is tried again.
 
-    `ledger`: what it says now, and the `counts` that it will have. `lost`: the items that do not
-    count as rejected any more (see `revive.Revived`). `begin(state)`: makes the
+    `ledger`: what it says now, and the `counts` that it will have. `begin(state)`: makes the
     requests pending again and stores these blobs, in one transaction, before the frontier opens.
     """
 
     ledger: Recovery
     begin: Callable[[Mapping[str, bytes]], object]
-    lost: Mapping[tuple[str, str, tuple[tuple[str, str], ...]], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -193,12 +190,6 @@ class Crawl:
         if ledger.state.get("phase") in (FINISHED, FAILED):
             await reopenable(sinks, ledger)
             state["phase"] = REOPENING
-        if revival.lost and "quality" in ledger.state:
-            profile = Profile.restored(ledger.state)
-            for (item, reason, errors), times in revival.lost.items():
-                faults = [{"field": name, "message": message} for name, message in errors]
-                profile.take_back(lost(item, reason, faults), times)
-            state["quality"] = profile.dump()
         self._reach("reopen")
         revival.begin(state)
         self._reach("reopen")

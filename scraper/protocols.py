@@ -302,7 +302,15 @@ class RedoSink(Sink, Protocol):
 
 @runtime_checkable
 class Reopens(Protocol):
-    """A sink that can go on after it was published, for `--retry`."""
+    """A sink that can go on after it was published, for `--retry`.
+
+    It may also have
+
+    - `async mark() -> position`: called after `publish` or `set_aside`; the position to be stored,
+      with whatever tells this output from another that takes its place;
+    - `async reopenable(position, aside)`: called before anything of a retry is begun, after
+      `open`; raises `UsageError` when `reopen` would, and changes nothing.
+    """
 
     async def reopen(self, position: Any, aside: Mapping[str, str]) -> Any:
         """Make the published output the working one again, as it was committed at *position*.

@@ -127,15 +127,21 @@ class Profile:
             at_fault.rejected += 1
             _count(at_fault.because, message)
 
-    def take_back(self, lost: Lost, times: int) -> None:
-        """Items that were rejected count no more: their pages are fetched again."""
-        items = self._of(lost.item)
-        items.rejected = max(items.rejected - times, 0)
-        _discount(items.reasons, lost.reason, times)
+    def regain(self, lost: Lost, number: int) -> None:
+        """Items that were rejected do not count as such any more: they are tried again."""
+        items = self._items.get(lost.item) or self._items.get(OTHER)
+        if items is None:
+            return
+        self._changed = True
+        items.rejected = max(items.rejected - number, 0)
+        items.reasons = _less(items.reasons, lost.reason, number)
         for name, message in lost.fields:
-            at_fault = self._field(items, name)
-            at_fault.rejected = max(at_fault.rejected - times, 0)
-            _discount(at_fault.because, message, times)
+            at_fault = items.fields.get(name) or items.fields.get(OTHER)
+            if at_fault is not None:
+                at_fault.rejected = max(at_fault.rejected - number, 0)
+                at_fault.because = _less(at_fault.because, message, number)
+        if not (items.count or items.rejected or items.dropped):
+            self._items = {name: one for name, one in self._items.items() if one is not items}
 
     def _fold(self) -> None:
         rows: dict[tuple[str, tuple[str, ...]], list[tuple[Any, ...]]] = {}
@@ -250,13 +256,9 @@ def _count(counter: Counter[str], name: str) -> None:
     counter[name if name in counter or len(counter) < MAX_REASONS else OTHER] += 1
 
 
-def _discount(counter: Counter[str], name: str, times: int) -> None:
-    """Undo `_count`, as far as the counter knows the name."""
-    name = name if name in counter else OTHER
-    if counter[name] > times:
-        counter[name] -= times
-    else:
-        del counter[name]
+def _less(counter: Counter[str], name: str, number: int) -> Counter[str]:
+    counter[name if name in counter else OTHER] -= number
+    return +counter
 
 
 def _stored(one: Field) -> list[Any]:

@@ -59,6 +59,14 @@ class Earlier(NamedTuple):
             place += count
         return cls(*parts)
 
+    def known(self, *, failed: bool = False) -> tuple[Sequence[int], Sequence[int]]:
+        """What `were_there` asks for, of the callback or the errback (*failed*).
+
+        What the other of the two delivered is known as what an earlier visit did.
+        """
+        last, other = (self.failed, self.items) if failed else (self.items, self.failed)
+        return last, (*self.also, *filter(_delivered, other))
+
     def after(
         self, visit: Sequence[int], links: Iterable[int] = (), *, failed: bool = False
     ) -> Earlier:
@@ -69,11 +77,16 @@ class Earlier(NamedTuple):
         delivered = Counter(self.also)
         delivered.update(self.failed if failed else self.items)
         delivered.subtract(visit)
-        also = tuple(n for n in delivered.elements() if n and not n & 1)
+        also = tuple(filter(_delivered, delivered.elements()))
         known = (*self.links, *links)
         if failed:
             return Earlier(self.items, tuple(visit), also, known)
         return Earlier(tuple(visit), self.failed, also, known)
+
+
+def _delivered(number: int) -> bool:
+    """Whether an entry is one that can be told, and was not rejected."""
+    return number > 0 and not number & 1
 
 
 def entry(number: int, *, rejected: bool) -> int:

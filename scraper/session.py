@@ -25,7 +25,7 @@ from scraper.build import build, output_template
 from scraper.claims import inherited
 from scraper.config import Config
 from scraper.engine import Parts
-from scraper.errors import JobError, OutOfResource, ScraperError, SpiderError, UsageError
+from scraper.errors import JobError, ScraperError, SpiderError, UsageError
 from scraper.frontier.revive import Chosen, revive, survey
 from scraper.job import Job
 from scraper.layers import Loaded
@@ -270,15 +270,15 @@ def _opened(
         identity.wanted = partial(_identity, parts.spider, output)
         identity.compare = jobs.compare
         identity.claims = keeper.claims
-        identity.history = job.history
+        identity.history = partial(job.history, but=identity.started)
         crawl = Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)
-        except (UsageError, OutOfResource):
+        except UsageError:
             job.forget()
             raise
         if crawl.result is not None and crawl.result.ended in ("finished", "limit", "failed"):
-            job.record(crawl.result.as_dict())
+            job.record({"started": identity.started, **crawl.result.as_dict()})
 
 
 def _identity(
@@ -358,7 +358,7 @@ def _try_again(
     counts = Counter(summary.counts)
     counts.subtract(revived.counts)
     ledger = Recovery(positions=summary.positions, state=summary.state, counts=counts)
-    identity.revival = Revival(ledger, partial(revive, job.ledger, chosen), revived.lost)
+    identity.revival = Revival(ledger, partial(revive, job.ledger, chosen))
     pages = f"{revived.requests:,} page{'' if revived.requests == 1 else 's'}"
     return [f"retrying {pages} of the run of {stored['started']} (job {job.name})"]
 

@@ -11,9 +11,9 @@ import typer
 from scraper.assessment import Assessment, assess
 from scraper.cli.output import DebugOption, JsonOption, clean, columns, data, data_json, note, when
 from scraper.cli.retrying import the_job
-from scraper.cli.status import started_at, state_of
+from scraper.cli.status import UNFINISHED, started_at, state_of
 from scraper.config import Quality
-from scraper.drift import Finding, Usual, earlier_runs, other_runs, percent, usual
+from scraper.drift import Finding, Usual, earlier_runs, percent, usual
 from scraper.errors import ScraperError
 from scraper.job import Job
 from scraper.joblist import JobStatus, jobs
@@ -73,8 +73,9 @@ def last_run(job: Job, status: JobStatus) -> Assessment:
     history = job.history()
     last = history[-1] if history else {}
     told = last.get("quality") or {}
-    if told.get("started") == status.started and not status.running:
-        earlier = earlier_runs(other_runs(history, status.started), arguments, rules)
+    over = not status.running and status.phase not in UNFINISHED
+    if told.get("started") == status.started and over:
+        earlier = earlier_runs(history[:-1], arguments, rules)
         findings = [Finding(**finding) for finding in told["findings"]]
         return Assessment(
             told["started"], told["whole"], len(earlier), told["items"], findings, usual(earlier)
@@ -87,7 +88,7 @@ def last_run(job: Job, status: JobStatus) -> Assessment:
         complete=True,
         finished=False,
         arguments=arguments,
-        history=history,
+        history=job.history(but=status.started),
     )
 
 

@@ -24,6 +24,8 @@ from scraper.frontier.core import Failed, Rejects, Row, awake
 from scraper.frontier.fingerprints import pack, unpack
 from scraper.frontier.hosts import clip
 from scraper.frontier.tables import Head, sealed, sealed_request
+from scraper.observation import lost
+from scraper.quality import Profile
 from scraper.retry import REFUSED_UNREAD
 
 __all__ = ["Chosen", "Revived", "retracted", "revive", "survey"]
@@ -55,15 +57,13 @@ class Revived:
 
     `requests`: how many. `items`: rejected ones among what they had yielded. `unrepeatable`:
     requests that were left out because they may not be sent twice. `counts`: by what the crawl's
-    counters fall. `lost`: the items again, by type, reason and the fields at fault, as far as they
-    are of `MANY` sorts.
+    counters fall.
     """
 
     requests: int = 0
     items: int = 0
     unrepeatable: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    lost: Counter[tuple[str, str, tuple[tuple[str, str], ...]]] = field(default_factory=Counter)
 
 
 def survey(path: Path, chosen: Chosen) -> Revived:
@@ -71,7 +71,7 @@ def survey(path: Path, chosen: Chosen) -> Revived:
     with tables.explaining(path), closing(tables.connect(path, read_only=True)) as connection:
         connection.execute("BEGIN")  # one instant for all that is read
         tables.read_head(connection)
-        return _Choice(connection, chosen).made
+        return _Choice(connection, chosen, {}).made
 
 
 def revive(path: Path, chosen: Chosen, state: Mapping[str, bytes]) -> Revived:
@@ -84,9 +84,10 @@ def revive(path: Path, chosen: Chosen, state: Mapping[str, bytes]) -> Revived:
         connection.execute("BEGIN IMMEDIATE")
         try:
             head = tables.read_head(connection)
-            choice = _Choice(connection, chosen)
+            writer = _Writer(connection, head)
+            choice = _Choice(connection, chosen, writer.state)
             if choice.made.requests:
-                _Writer(connection, head).write(choice, state)
+                writer.write(choice, state)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -103,11 +104,14 @@ def retracted(state: Mapping[str, bytes]) -> array[int]:
 class _Choice:
     """Which rows are chosen, by id: found in one pass over each table."""
 
-    def __init__(self, connection: sqlite3.Connection, chosen: Chosen) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, chosen: Chosen, state: Mapping[str, bytes]
+    ) -> None:
         self.made = Revived()
         self.failures = array("Q")
         self.rejects = array("Q")
         self.void = array("Q")  # requests whose rejected items do not count any more
+        self.profile = Profile.restored(state)
         self._db = connection
         self._chosen = chosen
         if chosen.what == "failures":
@@ -139,9 +143,8 @@ class _Choice:
                 self.rejects.append(row_id)
                 self.void.append(page.request)
                 for number, code, item, errors, _ in json.loads(page.items):
-                    sort = (item, code, tuple((name, message) for name, message in errors))
-                    if sort in self.made.lost or len(self.made.lost) < MANY:
-                        self.made.lost[sort] += number
+                    found = ({"field": field, "message": told} for field, told in errors)
+                    self.profile.regain(lost(item, code, found), number)
                     self.made.items += number
                     self.made.counts["rejected"] += number
                     self.made.counts[f"reason:{code}"] += number
@@ -191,6 +194,11 @@ class _Writer:
         kept = tables.read(connection, "kept")
         self._kept = {(kind, name): (kept_id, value) for kept_id, kind, name, value, _ in kept}
 
+    @property
+    def state(self) -> dict[str, bytes]:
+        """The crawl's blobs."""
+        return {name: value for (kind, name), (_, value) in self._kept.items() if kind == "state"}
+
     def write(self, choice: _Choice, state: Mapping[str, bytes]) -> None:
         head, rows = self._head, self._head.rows
         self._db.executemany(tables.insert("requests"), self._requests(choice))
@@ -204,9 +212,10 @@ class _Writer:
             rows[table] -= len(ids)
         for name, number in choice.made.counts.items():
             self._keep("count", name, self._kept.get(("count", name), (0, 0))[1] - number)
-        old = retracted({"retracted": self._kept.get(("state", "retracted"), (0, b""))[1]})
         if choice.void:
-            self._keep("state", "retracted", pack(old + choice.void))
+            self._keep("state", "retracted", pack(retracted(self.state) + choice.void))
+        if (profile := choice.profile.changed()) is not None:
+            self._keep("state", "quality", profile)
         for name, value in state.items():
             self._keep("state", name, value)
         rows["kept"] = len(self._kept)

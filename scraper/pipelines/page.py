@@ -274,12 +274,13 @@ class StagedPage:
         self._shown.clear()
         if earlier is None:
             return
-        before = earlier.failed if failed else earlier.items
+        before, also = earlier.known(failed=failed)
         now = [item.digest for item in self.items]
-        for item, there in zip(self.items, were_there(before, earlier.also, now), strict=True):
+        for item, there in zip(self.items, were_there(before, also, now), strict=True):
             if there:
                 self._forget(item)
-                item.delivered, item.counted, item.fault = False, BEFORE, None
+                item.delivered, item.counted = False, BEFORE
+                item.fault = item.observed = None
 
     # ── once it is settled
 

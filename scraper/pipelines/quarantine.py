@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from scraper.errors import ItemInvalid
+from scraper.observation import MOST
 from scraper.records import invalid_fields
 
 __all__ = ["field_errors", "in_brief", "record", "values_of"]
@@ -23,7 +24,7 @@ _HEAD, _ERRORS, _VALUES = 8_000, 24_000, 24_000  # shares of it
 _TEXT = 2_000  # characters of one string
 _NAME = 200  # characters of a key
 _DEPTH = 8
-_BRIEF, _BRIEF_FIELDS = 200, 10  # characters of a message or a name, and how many of them
+_BRIEF = 200  # characters of a message or a name
 _PLAIN_MODULES = frozenset({"datetime", "decimal", "uuid"})  # str() is how JSON has them
 
 
@@ -189,8 +190,7 @@ def field_errors(error: BaseException) -> list[dict[str, Any]]:
 def in_brief(errors: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
     """Of `field_errors`, each field and its message, cut: what the ledger keeps of them."""
     return tuple(
-        (str(error["field"])[:_BRIEF], str(error["message"])[:_BRIEF])
-        for error in errors[:_BRIEF_FIELDS]
+        (str(error["field"])[:_BRIEF], str(error["message"])[:_BRIEF]) for error in errors[:MOST]
     )
 
 

@@ -76,6 +76,39 @@ class ReopensContract(SinkContract):
         assert self.published(tmp_path) == self.records(4)
         assert self.live or not self.working(tmp_path).exists()
 
+    def test_marks(self, tmp_path: Path) -> None:
+        """What a sink notes of its output is a position; by it another output is told."""
+        if not hasattr(self.make(), "mark"):
+            pytest.skip("it has no marks")
+
+        async def crawls() -> None:
+            crawl = crawl_info(tmp_path)
+            position: Any = None
+            for first in (0, 4, 8):
+                async with self.process(crawl) as sink:
+                    position = await reopened(sink, position, {}) if first else None
+                    await sink.rewind(position)
+                    position = await sink.write(self.records(4, first))
+                    await sink.publish()
+                    position = await marked(sink)
+                async with self.process(crawl) as sink:
+                    await cast("Any", sink).reopenable(position, {})
+                assert self.published(tmp_path) == self.records(first + 4)
+            async with self.process(crawl) as sink:
+                await sink.rewind(await reopened(sink, position, {}))
+                await sink.write(self.records(4, 12))
+                await sink.set_aside()
+                position, aside = await marked(sink), dict(sink.describe()["asides"])
+            async with self.process(crawl) as sink:
+                await cast("Any", sink).reopenable(position, aside)
+            for path in aside.values():
+                _alter(Path(path))
+            async with self.process(crawl) as sink:
+                with pytest.raises(UsageError):
+                    await cast("Any", sink).reopenable(position, aside)
+
+        asyncio.run(crawls())
+
     def test_crashes_after_reopening(self, tmp_path: Path) -> None:
         async def crawls() -> None:
             crawl = crawl_info(tmp_path)
@@ -188,6 +221,17 @@ class ReopensContract(SinkContract):
         await sink.publish()
         await sink.aclose()
         return committed
+
+
+def _alter(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+async def marked(sink: RewindSink) -> Any:
+    """What `mark` gives, as the ledger would have it again."""
+    return json.loads(json.dumps(await cast("Any", sink).mark()))
 
 
 async def reopened(sink: RewindSink, position: Any, aside: Mapping[str, str]) -> Any:

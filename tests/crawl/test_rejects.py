@@ -130,6 +130,8 @@ def test_what_was_missing_is_added(project: Project) -> None:
         assert watched["count"] == half["items"]
         assert half["pages"] == PAGES
         assert half["items"] == len(names("i", "u"))
+        assert half["quality"]["items"]["Row"]["rejected"] == len(names("s"))
+        assert half["quality"]["compared"] == 0, "a run is no earlier run of its own"
         assert delivered(project) == once(names("i", "u"))
         lines = json_lines(project.path("out.rejected.jsonl"))
         assert Counter(line["values"]["name"] for line in lines) == once(names("s"))
@@ -140,6 +142,9 @@ def test_what_was_missing_is_added(project: Project) -> None:
         before = len(web.log)
         done = retry(project)
         assert (done["rejected"], done["items"], done["pages"]) == (0, len(EVERYTHING), PAGES)
+        row = done["quality"]["items"]["Row"]
+        assert (row["count"], row["rejected"], row["reasons"]) == (len(EVERYTHING), 0, {})
+        assert (row["fields"]["price"]["rejected"], row["fields"]["price"]["because"]) == (0, {})
         assert done["reasons"] == {}
         watched = done["quality"]["items"]["Row"]
         assert (watched["rejected"], watched["reasons"]) == (0, {})

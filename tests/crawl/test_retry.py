@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import threading
 from collections import Counter
@@ -162,6 +163,42 @@ def test_killed_while_it_begins(project: Project) -> None:
         done = crawl(project, web, OUTPUTS["jsonl"]).expect(0)
         assert done.json["resumed"] is True
     judge(project, OUTPUTS["jsonl"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["jsonl", "jsonl.gz", "parts"])
+def test_long_random_kills(project: Project, name: str, seed: int) -> None:
+    """Retried in three turns, each killed at drawn instants of time and progress."""
+    output, dice, graph = OUTPUTS[name], random.Random(seed), Graph(3000)
+    site = Ailing(graph)
+    prepare(project, output)
+    kills = 0
+    with Web(site) as web:
+        crawl(project, web, output).expect(0)
+        base = ("run", "pages", "-a", f"base={web.url}", "-a", "both=false", *ONCE)
+        for digit in (3, 6, 9):
+            site.broken = {n for n in site.broken if n % 10 != digit}
+            command: tuple[str, ...] = ("failures", "pages", "--retry", *ONCE)
+            while True:
+                run = project.start(*command)
+                if dice.random() < 0.7:
+                    web.after(dice.randint(1, 200), run.kill, dice.random() * 0.2)
+                else:
+                    threading.Timer(dice.uniform(0.3, 1.5), run.kill).start()
+                ended = run.wait()
+                web.forget_alarms()
+                if ended.code != -signal.SIGKILL:
+                    ended.expect(0)
+                    break
+                kills += 1
+                command = base if summary(project).phase == "running" else command
+                if kills > 40:
+                    project.scrape(*command).expect(0)
+                    break
+        project.scrape("failures", "pages", "--retry").expect(0)
+    assert kills > 3
+    judge(project, output, graph)
 
 
 # -- whatever state the job is in ------------------------------------------------------------

@@ -17,6 +17,8 @@ from scraper.frontier import tables
 from scraper.frontier.inspect import inspect, read_failures, read_rejects
 from scraper.frontier.revive import Chosen, Revived, retracted, revive, survey
 from scraper.frontier.sqlite import SqliteFrontier
+from scraper.observation import lost
+from scraper.quality import Profile
 from scraper.testing.frontier import Wall, found, leases
 from scraper.work import Batch, Dead, Done, Found, HostReturn, Lease, Recovery, Settled, Want
 
@@ -191,6 +193,30 @@ async def test_some_of_them(path: Path, chosen: Chosen, names: set[str]) -> None
     await made(path)
     assert revive(path, chosen, {}).requests == len(names)
     assert (await pending(path)).keys() == names
+
+
+async def test_what_is_known_of_the_items(path: Path) -> None:
+    """Rejected items that are tried again are no loss of the run any more."""
+    profile = Profile()
+    for _ in range(2):
+        profile.add(lost("Item", "item_invalid", [{"field": "price", "message": "wrong"}]))
+    for reason, name in (("schema", "tags"), ("item_invalid", "title"), ("schema", "tags")):
+        profile.add(lost("Item", reason, [{"field": name, "message": "wrong"}]))
+    profile.add(lost("Other", "item_too_large"))
+    await made(path)
+    frontier = SqliteFrontier(path, wall=WALL)
+    await frontier.open()
+    await frontier.commit(Batch(state={"quality": profile.dump()}))
+    await frontier.aclose()
+    revive(path, Chosen("rejects", fields=frozenset({"price"})), {})
+    found = Profile.restored((await opened(path)).state).summary()
+    assert (found["Item"]["rejected"], found["Other"]["rejected"]) == (3, 1)
+    assert found["Item"]["reasons"] == {"schema": 2, "item_invalid": 1}
+    assert found["Item"]["fields"]["price"]["rejected"] == 0
+    assert found["Item"]["fields"]["tags"]["because"] == {"wrong": 2}
+    revive(path, REJECTS, {})
+    found = Profile.restored((await opened(path)).state).summary()
+    assert found.keys() == {"Other"}, "the ledger knows of more rejected ones than were watched"
 
 
 async def test_many_times(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
