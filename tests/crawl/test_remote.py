@@ -15,6 +15,7 @@ import pytest
 
 from scraper.testing.points import VARIABLE
 from tests.crawl.harness import GRAPH_SPIDER, Crawl, Finished, Project, judge_records, tree
+from tests.crawl.test_retry import Ailing
 from tests.servers.graph import Graph
 from tests.servers.proxy import Proxy
 from tests.servers.s3 import S3
@@ -211,3 +212,47 @@ def test_output_option(pages: Project, web: Web, s3: S3) -> None:
     refused = run(pages, web, "-o", "sftp://me:hush-hush@host/x.xyz").expect(2)
     assert "-o sftp://***@host/x.xyz" in refused.err
     assert "hush" not in refused.err
+
+
+def test_retry_adds_to_what_lies_in_the_store(pages: Project, s3: S3) -> None:
+    storage = table(s3.storage)
+    pages.config(
+        f'[[pipelines]]\nuse = "json"\npath = "s3://shelf/all.json.gz"\n{storage}\n'
+        f'[[pipelines]]\nuse = "csv"\npath = "s3://shelf/p.csv"\nrecords_per_file = 50\n{storage}\n'
+    )
+    graph, site = Graph(240), Ailing()
+    with Web(site) as web:
+        first = run(pages, web, "-s", "retry.attempts=1").expect(0)
+        assert len(json.loads(gzip.decompress(s3.objects()["all.json.gz"]))) == first.json["items"]
+        site.broken.clear()
+        retry = ("failures", "pages", "--retry", "--json")
+        for point in ("reopen:3", "reopen:4", "write:1", "publish:2"):
+            ended = pages.start(*retry, env={VARIABLE: point}).wait()
+            assert ended.code == -signal.SIGKILL, ended.err[-2000:]
+        assert "p-0001.csv" in s3.objects(), "what was published stays meanwhile"
+        pages.scrape(*retry).expect(0)
+        found = s3.objects()
+        items = json.loads(gzip.decompress(found.pop("all.json.gz")))
+        assert sorted(item["n"] for item in items) == list(range(graph.pages))
+        assert sorted(found) == [f"p-000{n}.csv" for n in range(1, 6)]
+        numbers = [
+            int(row["n"])
+            for data in found.values()
+            for row in csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+        ]
+        assert sorted(numbers) == list(range(graph.pages))
+    nothing_left(pages)
+
+
+def test_retry_wants_what_was_delivered(pages: Project, s3: S3) -> None:
+    pages.config(
+        f'[[pipelines]]\nuse = "jsonl"\npath = "s3://shelf/x.jsonl"\n{table(s3.storage)}\n'
+    )
+    with Web(site := Ailing()) as web:
+        run(pages, web, "-s", "retry.attempts=1").expect(0)
+        site.broken.clear()
+        s3.client.put_object(Bucket="shelf", Key="x.jsonl", Body=b"{}\n" * 9999)
+        before = len(web.log)
+        refused = pages.scrape("failures", "pages", "--retry").expect(2)
+        assert "s3://shelf/x.jsonl is not what this crawl delivered" in refused.err
+        assert len(web.log) == before

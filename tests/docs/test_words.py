@@ -153,13 +153,23 @@ def test_rejected_lines_have_these_keys() -> None:
     assert shown["errors"] == made["errors"]
 
 
+def part(page: str, head: str) -> str:
+    """What stands under *head*, up to the next heading of any level."""
+    return re.split(r"\n##+ ", text_of(page).partition(f"\n{head}\n")[2])[0]
+
+
 def test_pipelines() -> None:
-    page = "docs/pipelines.md"
+    page, common = "docs/pipelines.md", "## Options of every file"
     assert BUILTINS
     for name in BUILTINS:
-        section = text_of(page).partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+        section = part(page, f"### {name}")
         assert section, f"{page} has no section {name}"
-        assert missing(parameters(builtin(name).__init__), page) == []
+        options = parameters(builtin(name).__init__)
+        told = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+        if issubclass(builtin(name), AppendSink):
+            told |= set(re.findall(r"^\| `(\w+)` \|", part(page, common), re.MULTILINE))
+            assert re.search(rf"`{name}`", part(page, common))
+        assert options <= told, f"{page}: {name} has no row for {sorted(options - told)}"
     assert set(OUTPUT_ENDINGS) <= set(spans(page))
     assert missing({field.name for field in fields(CrawlInfo)}, page) == []
     assert missing(public(Page) - {"stage"}, page) == []
