@@ -25,7 +25,7 @@ from scraper.build import build, output_template
 from scraper.claims import inherited
 from scraper.config import Config
 from scraper.engine import Parts
-from scraper.errors import JobError, ScraperError, SpiderError, UsageError
+from scraper.errors import JobError, OutOfResource, ScraperError, SpiderError, UsageError
 from scraper.frontier.revive import Chosen, revive, survey
 from scraper.job import Job
 from scraper.layers import Loaded
@@ -274,7 +274,7 @@ def _opened(
         crawl = Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)
-        except UsageError:
+        except (UsageError, OutOfResource):
             job.forget()
             raise
         if crawl.result is not None and crawl.result.ended in ("finished", "limit", "failed"):
