@@ -242,6 +242,9 @@ class RowFile(AppendFile):
                 f"{source} {what}: this crawl cannot add to it",
                 hint="Put the output back where it was published, or crawl anew.",
             )
+        if self.working.exists():  # left by a crawl that can no longer be resumed
+            suffix = self._claim.holder.aside if self._claim.holder else "aside"
+            self.displaced = self._move_aside(suffix)
         copy_start(source, source.stat().st_size, self.base)
         self._claim.record(None)
         first = _pack(head_line(head))

@@ -52,7 +52,7 @@ def files(project: Project) -> dict[str, int]:
 
 
 def leftovers(project: Project) -> list[str]:
-    return [n for n in tree(project.root) if n.endswith((".lock", ".partial", ".copy"))]
+    return [n for n in tree(project.root) if n.endswith((".lock", ".partial", ".copy", ".base"))]
 
 
 # -- every output ----------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_what_failed_is_added(project: Project, name: str) -> None:
     assert files(project) == before
 
 
-@pytest.mark.parametrize("name", ["jsonl", "jsonl.gz", "parts"])
+@pytest.mark.parametrize("name", ["jsonl", "jsonl.gz", "parts", "parquet", "parquet, parts"])
 def test_killed_at_each_point(project: Project, name: str) -> None:
     """A retry that is killed goes on with either command, and nothing comes twice."""
     output, site = OUTPUTS[name], Ailing()
