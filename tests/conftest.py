@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from tests.servers.nginx import Nginx
+from tests.servers.postgres import Postgres, binaries
 
 # No deadlines: a slow machine is not a bug. The short form is the same each time; the long one,
 # `make fuzz`, looks for news.
@@ -96,3 +97,14 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     if isinstance(val, bytes) and not val.decode("latin-1").isprintable():
         return f"{len(val)}-bytes"
     return None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL. A test that stops it starts it again."""
+    found = binaries()
+    if found is None:
+        missing("PostgreSQL", "apt-get install postgresql")
+        raise AssertionError
+    with Postgres(found) as server:
+        yield server

@@ -33,11 +33,13 @@ Kind = Literal["any", "blob", "bool", "date", "datetime", "decimal", "float", "i
 
 class Cell(NamedTuple):
     """What a column takes. `size`: of an int in bits, of a text in characters, of a decimal in
-    digits before its point; `scale`: digits after it. 0: as many as come (ints: 64 bits)."""
+    digits before its point; `scale`: digits after it; `octets`: of a text in UTF-8. 0: as many as
+    come (ints: 64 bits)."""
 
     kind: Kind
     size: int = 0
     scale: int = 0
+    octets: int = 0
 
 
 class Misfit(ValueError):  # noqa: N818 - a signal
@@ -227,6 +229,8 @@ def _text(value: Any, cell: Cell) -> str:
         value = value.replace("\0", "\ufffd")
     if cell.size and len(value) > cell.size:
         raise Misfit(f"is longer than {cell.size:,} characters")
+    if cell.octets and len(value.encode("utf-8", "replace")) > cell.octets:
+        raise Misfit(f"is longer than {cell.octets:,} bytes")
     return value  # type: ignore[no-any-return]
 
 

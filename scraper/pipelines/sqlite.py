@@ -90,6 +90,8 @@ class SqliteStore:
     """The file *path*, used by one thread. *busy*: seconds to wait for who has it locked."""
 
     longest = 10_000
+    key_octets = 0
+    reserved = "sqlite_"
 
     def __init__(self, path: Path, *, decimals: Kind = "decimal", busy: float = 60.0) -> None:
         self.path = path

@@ -214,11 +214,14 @@ class Store(Protocol):
     """A database, used by one thread. All methods block.
 
     They raise `Away` for what may pass, `OutOfResource` for a full disk, `UsageError` for what
-    somebody must mend. `where`: what messages call it. `longest`: bytes of a name.
+    somebody must mend. `where`: what messages call it. `longest`: bytes of a name. `key_octets`:
+    of the texts in a key together, 0: any. `reserved`: how names begin that are its own.
     """
 
     where: str
     longest: int
+    key_octets: int
+    reserved: str
 
     def check(self) -> None:
         """Find out whether it can be written; change nothing."""
@@ -268,7 +271,7 @@ def bad_names(names: Sequence[str], store: Store) -> str:
 
 def bad_name(name: str, store: Store) -> str:
     """Why *name* cannot name a table or column; "" when it can."""
-    if not name or "\0" in name or urls.scalar(name) != name:
+    if not name.strip() or "\0" in name or urls.scalar(name) != name:
         return "cannot be a name in a database"
     if len(name.encode()) > store.longest:
         return f"is longer than the {store.longest} bytes that the database has for names"
@@ -282,9 +285,21 @@ def cells_for(
 
     Raises `ConfigError` when rows cannot be written there, naming table, column and the way out.
     """
-    made = [store.cell(kind, key=name in key) for name, kind in heading.columns]
-    if found is None:
-        return made
+    cells = [store.cell(kind, key=name in key) for name, kind in heading.columns]
+    if found is not None:
+        _fit(cells, heading, key, found, store)
+    if key and store.key_octets:
+        most = store.key_octets // len(key)
+        for place, (name, _) in enumerate(heading.columns):
+            if name in key and cells[place].kind == "text":
+                cells[place] = cells[place]._replace(octets=most)
+    return cells
+
+
+def _fit(
+    cells: list[Cell], heading: Heading, key: Sequence[str], found: Found, store: Store
+) -> None:
+    """Put the *found* table's columns in place of those that would be made."""
     where = f"{store.where}: table {heading.table}"
     way = 'Give the items another table with table = "…", or mend this one.'
     if found.obstacle:
@@ -319,8 +334,7 @@ def cells_for(
                 f" {name} is {_SHOWN[kind]}",
                 hint=way,
             )
-        made[place] = there.takes[kind]
-    return made
+        cells[place] = there.takes[kind]
 
 
 _SHOWN: Mapping[Kind, str] = {

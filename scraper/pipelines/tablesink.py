@@ -216,8 +216,9 @@ class TableSink:
 
     def _refuse_name(self, table: str) -> None:
         bad = bad_name(table, self.store)
-        if self.store.folded_table(table) == RUNS:
-            bad = "is the framework's own"
+        reserved = self.store.reserved
+        if table.lower() == RUNS or (reserved and table.lower().startswith(reserved)):
+            bad = "is a name that is taken"
         if bad:
             raise ConfigError(
                 f"{self.store.where}: table {table!r} {bad}", hint='Name another: table = "…".'
