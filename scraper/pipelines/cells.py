@@ -217,8 +217,10 @@ def _json(value: Any, cell: Cell) -> str:
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
-def _text(value: Any, cell: Cell) -> str:
+def _text(value: Any, cell: Cell) -> str | None:
     if type(value) is not str:
+        if isinstance(value, float | Decimal) and not math.isfinite(value):
+            return None
         value = value.value if isinstance(value, enum.Enum) else value
         if not isinstance(value, str):
             value = _json(value, cell)

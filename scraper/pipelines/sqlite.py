@@ -18,7 +18,7 @@ from scraper.pipelines.cells import Cell, Kind
 from scraper.pipelines.filesystem import check_directory
 from scraper.pipelines.paths import output_error, resolve
 from scraper.pipelines.provenance import Provenance
-from scraper.pipelines.tables import RUNS, Column, Found, Heading, Mark, Store
+from scraper.pipelines.tables import RUNS, Column, Found, Heading, Mark, Store, ascii_lower
 from scraper.pipelines.tablesink import Mode, TableSink
 from scraper.protocols import CrawlInfo
 
@@ -40,8 +40,8 @@ _DECLARED: Mapping[Kind, str] = MappingProxyType({
 })
 _MARK = f"""\
 CREATE TABLE IF NOT EXISTS {RUNS} (run TEXT NOT NULL, output TEXT NOT NULL, \
-last_group INTEGER NOT NULL, records INTEGER NOT NULL, tables TEXT NOT NULL, \
-PRIMARY KEY (run, output))"""
+last_group INTEGER NOT NULL, records INTEGER NOT NULL, writer TEXT NOT NULL, \
+tables TEXT NOT NULL, PRIMARY KEY (run, output))"""
 
 
 class Sqlite(TableSink):
@@ -117,7 +117,7 @@ class SqliteStore:
                 raise OSError(errno.EACCES, "")
         except OSError as error:
             raise output_error(error, path) from error
-        if not path.exists():
+        if not self._exists():
             return
         with self._explained():
             try:
@@ -130,10 +130,14 @@ class SqliteStore:
                     hint="Choose another place: -o FILE, or the pipeline's path in config.toml.",
                 ) from error
 
+    def _exists(self) -> bool:
+        """An empty file is one that does not exist yet, to SQLite too."""
+        return self.path.exists() and self.path.stat().st_size > 0
+
     def _connect(self, *, make: bool = False) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
-        new = make and (not self.path.exists() or self.path.stat().st_size == 0)
+        new = not self._exists()
         uri = f"{self.path.as_uri()}?mode={'rwc' if make else 'rw'}"
         connection = sqlite3.connect(uri, uri=True, timeout=self._busy, isolation_level=None)
         try:
@@ -186,25 +190,22 @@ class SqliteStore:
     # ── what is there
 
     def folded(self, name: str) -> str:
-        return _folded(name)
+        return ascii_lower(name)
 
     def folded_table(self, name: str) -> str:
-        return _folded(name)
-
-    def kind(self, kind: Kind) -> Kind:
-        return self._decimals if kind == "decimal" else kind
+        return ascii_lower(name)
 
     def cell(self, kind: Kind, *, key: bool) -> Cell:
-        return Cell(kind)
+        return Cell(self._decimals if kind == "decimal" else kind)
 
     def look(self, table: str) -> Found | None:
-        if not self.path.exists():
+        if not self._exists():
             return None
         with self._explained():
-            return _found(self._connect(), table)
+            return _found(self._connect(), table, self._decimals)
 
     def mark(self, run: str, output: str) -> Mark | None:
-        if not self.path.exists():
+        if not self._exists():
             return None
         with self._explained():
             if _found(self._connect(), RUNS) is None:
@@ -214,7 +215,7 @@ class SqliteStore:
     def forget(self, run: str, output: str) -> None:
         if self.mark(run, output) is not None:
             with self.transaction() as transaction:
-                transaction.drop(Mark(run, output, 0, 0, {}))
+                transaction.drop(run, output)
 
     def prepare(self, headings: Sequence[Heading], key: Sequence[str]) -> None:
         with self._explained():
@@ -245,10 +246,10 @@ class _Transaction:
 
     def swap(self, old: Mark | None, new: Mark) -> bool:
         there = self.mark(new.run, new.output)
-        if there is not None if old is None else not old.at(there):
+        if there is not None if old is None else not old.same(there):
             return False
-        row = (new.run, new.output, new.group, new.records, new.notes())
-        self._execute(f"INSERT OR REPLACE INTO {RUNS} VALUES (?, ?, ?, ?, ?)", row)  # noqa: S608
+        row = (*new[:5], new.notes())
+        self._execute(f"INSERT OR REPLACE INTO {RUNS} VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608
         return True
 
     def mark(self, run: str, output: str) -> Mark | None:
@@ -258,12 +259,12 @@ class _Transaction:
         return list(self._marks(""))
 
     def _marks(self, where: str, *values: str) -> Iterator[Mark]:
-        columns = "run, output, last_group, records, tables"
+        columns = "run, output, last_group, records, writer, tables"
         for row in self._execute(f"SELECT {columns} FROM {RUNS} {where}", values):  # noqa: S608
             yield Mark.read(row)
 
-    def drop(self, mark: Mark) -> None:
-        self._execute(f"DELETE FROM {RUNS} WHERE run = ? AND output = ?", mark[:2])  # noqa: S608
+    def drop(self, run: str, output: str) -> None:
+        self._execute(f"DELETE FROM {RUNS} WHERE run = ? AND output = ?", (run, output))  # noqa: S608
 
     def clear(self, table: str) -> None:
         try:
@@ -321,7 +322,7 @@ def _statements(heading: Heading, key: Sequence[str], found: Found | None) -> It
         yield f"CREATE TABLE {table} ({', '.join(columns)})"
         return
     for name, kind in heading.columns:
-        if _folded(name) not in found.columns:
+        if ascii_lower(name) not in found.columns:
             yield f"ALTER TABLE {table} ADD COLUMN {_quoted(name)} {_DECLARED[kind]}"
 
 
@@ -336,15 +337,10 @@ def _insert(heading: Heading, key: Sequence[str]) -> str:
     return f"{statement} ON CONFLICT ({_listed(key)}) {action}"
 
 
-def _folded(name: str) -> str:
-    """SQLite ignores the case of ASCII letters, and of no others."""
-    return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
-
-
 # What is there ----------------------------------------------------------------------------------
 
 
-def _found(connection: sqlite3.Connection, table: str) -> Found | None:
+def _found(connection: sqlite3.Connection, table: str, decimals: Kind = "decimal") -> Found | None:
     row = connection.execute(
         "SELECT name, type FROM sqlite_schema"
         " WHERE name = ? COLLATE NOCASE AND type IN ('table', 'view')",
@@ -361,16 +357,18 @@ def _found(connection: sqlite3.Connection, table: str) -> Found | None:
     columns = {}
     for _, column, declared, not_null, default, _, hidden in rows:
         required = bool(not_null) and default is None and column != alias
-        takes = {} if hidden else _TAKES[_affinity(declared)]
-        columns[_folded(column)] = Column(column, declared, takes, required and not hidden)
-    unique = {frozenset(_folded(column) for _, column, _ in keys)} if keys else set()
+        takes = {} if hidden else dict(_TAKES[_affinity(declared)])
+        if decimals in takes:
+            takes["decimal"] = takes[decimals]
+        columns[ascii_lower(column)] = Column(column, declared, takes, required and not hidden)
+    unique = {frozenset(ascii_lower(column) for _, column, _ in keys)} if keys else set()
     for _, index, is_unique, _, partial in connection.execute(
         f"PRAGMA index_list({_quoted(name)})"
     ).fetchall():
         if is_unique and not partial:
             parts = connection.execute(f"PRAGMA index_info({_quoted(index)})").fetchall()
             if all(part[2] is not None for part in parts):  # no expressions
-                unique.add(frozenset(_folded(part[2]) for part in parts))
+                unique.add(frozenset(ascii_lower(part[2]) for part in parts))
     return Found(columns, unique)
 
 

@@ -30,6 +30,8 @@ __all__ = [
     "Plan",
     "Store",
     "Transaction",
+    "ascii_lower",
+    "bad_name",
     "bad_names",
     "cells_for",
     "headings",
@@ -38,7 +40,8 @@ __all__ = [
 
 RUNS = "_scrape_runs"
 """Its columns: `run` (spider/job/started), `output` (the sink's `table`), `last_group`, `records`
-(rows written so far), `tables` (JSON: of each table the model and the columns)."""
+(rows written so far), `writer` (the process that wrote them), `tables` (JSON: of each table the
+model and the fields)."""
 
 MAX_COLUMNS = 1000
 """Of one table. Databases end between 1,000 and 4,000."""
@@ -164,28 +167,32 @@ class Found:
 
 
 class Mark(NamedTuple):
-    """How far a run is applied. `tables`: of each that it wrote to, the model and the fields."""
+    """How far a run is applied. `tables`: of each that it wrote to, the model and the fields.
+
+    `writer`: the process, so that two that go by one name (two machines, the same second) differ.
+    """
 
     run: str
     output: str
     group: int
     records: int
+    writer: str
     tables: Mapping[str, Any]
 
-    def at(self, other: Mark | None) -> bool:
-        """Whether it says the same as *other*."""
-        return other is not None and self[:4] == other[:4]
+    def same(self, other: Mark | None) -> bool:
+        """Whether *other* is this very mark."""
+        return other is not None and self[:5] == other[:5]
 
     def notes(self) -> str:
         return json.dumps(self.tables, ensure_ascii=True)
 
     @classmethod
     def read(cls, row: Sequence[Any]) -> Mark:
-        """From the five columns of `_scrape_runs`. Raises `DamagedState`."""
-        run, output, group, records, notes = row
+        """From the columns of `_scrape_runs`. Raises `DamagedState`."""
+        run, output, group, records, writer, notes = row
         try:
             tables = json.loads(notes)
-            return cls(str(run), str(output), int(group), int(records), dict(tables))
+            return cls(str(run), str(output), int(group), int(records), str(writer), dict(tables))
         except (ValueError, TypeError) as error:
             raise DamagedState(
                 f"table {RUNS} is not as it was written: {error}",
@@ -196,13 +203,14 @@ class Mark(NamedTuple):
 class Transaction(Protocol):
     """Everything or nothing. All methods block."""
 
+    def mark(self, run: str, output: str) -> Mark | None: ...
     def swap(self, old: Mark | None, new: Mark) -> bool:
         """Put *new* in place of *old*; False when something else than *old* is there."""
 
     def marks(self) -> list[Mark]:
         """Those of all runs."""
 
-    def drop(self, mark: Mark) -> None: ...
+    def drop(self, run: str, output: str) -> None: ...
     def clear(self, table: str) -> None:
         """Delete the rows of *table*, if there is such a table."""
 
@@ -232,9 +240,6 @@ class Store(Protocol):
     def folded_table(self, name: str) -> str:
         """The same for names of tables."""
 
-    def kind(self, kind: Kind) -> Kind:
-        """The kind of column that this database has for *kind*."""
-
     def cell(self, kind: Kind, *, key: bool) -> Cell:
         """What a column made for *kind* takes. *key*: it is one of the key's."""
 
@@ -251,6 +256,11 @@ class Store(Protocol):
 
 
 # Whether items fit ------------------------------------------------------------------------------
+
+
+def ascii_lower(name: str) -> str:
+    """As SQLite compares names: the case of ASCII letters does not count, and of no others."""
+    return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def bad_names(names: Sequence[str], store: Store) -> str:

@@ -94,8 +94,9 @@ class TableSink:
         self._planning = asyncio.Lock()
         self._values: dict[str, str] = {}
         self._run = ""
+        self._writer = secrets.token_hex(8)
         self._mark: Mark | None = None
-        self._committed: Mark | None = None  # what the ledger says: at least so far
+        self._committed: tuple[int, int] | None = None  # group and records, says the ledger
         self._stateless = False
         if len(set(self._key)) < len(self._key):
             raise ConfigError(f"key = {list(self._key)}: a field is named twice")
@@ -129,7 +130,7 @@ class TableSink:
         self._values = {"spider": crawl.spider, "started": crawl.started}
         self._stateless = crawl.job_dir is None
         # What no job remembers is never resumed, and may share its name with others.
-        self._run = f"{crawl.run}/{secrets.token_hex(8)}" if self._stateless else crawl.run
+        self._run = f"{crawl.run}/{self._writer}" if self._stateless else crawl.run
         self._columns = Columns(store.where, self.fields, provenance=self.provenance)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tables")
         self._opened = store
@@ -261,7 +262,7 @@ class TableSink:
                 f"{store.where}: key = {list(self._key)}: table {table} has no column"
                 f" {missing[0]} (it has {', '.join(layout.columns)})"
             )
-        kinds = [(name, store.kind(kind_of(layout.hint(name)))) for name in layout.columns]
+        kinds = [(name, kind_of(layout.hint(name))) for name in layout.columns]
         if listed := [name for name, kind in kinds if name in self._key and kind == "json"]:
             raise ConfigError(
                 f"{store.where}: key = {list(self._key)}: {listed[0]} is a list or an object"
@@ -286,7 +287,7 @@ class TableSink:
         except (TypeError, KeyError, ValueError):
             raise DamagedState(f"{self.key}: {position!r} is not a position of it") from None
         self.records = records
-        self._committed = Mark(self._run, self.table, group, records, {})
+        self._committed = group, records
         self._mark = mark = await self._persist(self.store.mark, self._run, self.table)
         if mark is None:
             return
@@ -308,22 +309,22 @@ class TableSink:
             stream = self.store.folded_table(heading.table)
             tables[stream] = [heading.model, list(heading.names[: heading.fields])]
         had = old.records if old is not None else 0
-        new = Mark(self._run, self.table, group, had + len(records), tables)
-        if self._committed is not None and group == self._committed.group:
-            if not new.at(self._committed):
-                raise self._lost(self._committed.records - len(records), had)
+        new = Mark(self._run, self.table, group, had + len(records), self._writer, tables)
+        replayed = self._committed is not None and group == self._committed[0]
+        if self._committed is not None and replayed:
+            if new.records != self._committed[1]:
+                raise self._lost(self._committed[1] - len(records), had)
             self._committed = None
-        await self._persist(self._deliver, old, new, records)
-        self._mark = new
+        self._mark = await self._persist(self._deliver, old, new, records, replayed)
         self.records = max(self.records or 0, new.records)
 
     def _expect_nothing_before(self, group: int | None) -> None:
         """Raises `DamagedState` when the ledger let go of records that are not here."""
         committed, mark = self._committed, self._mark
-        if committed is None or (group is not None and group <= committed.group):
+        if committed is None or (group is not None and group <= committed[0]):
             return
-        if not committed.at(mark):
-            raise self._lost(committed.records, mark.records if mark is not None else 0)
+        if committed != ((mark.group, mark.records) if mark is not None else (0, 0)):
+            raise self._lost(committed[1], mark.records if mark is not None else 0)
         self._committed = None
 
     def _lost(self, expected: int, found: int) -> DamagedState:
@@ -334,8 +335,10 @@ class TableSink:
             f" it back as it was and run again. Or: {_FRESH[0].lower()}{_FRESH[1:]}",
         )
 
-    def _deliver(self, old: Mark | None, new: Mark, records: Sequence[bytes]) -> None:
-        """In the thread: one transaction."""
+    def _deliver(
+        self, old: Mark | None, new: Mark, records: Sequence[bytes], replayed: bool = False
+    ) -> Mark:
+        """In the thread: one transaction. The mark that is there afterwards."""
         store = self.store
         found = headings(records)
         if old is None or not self._prepared.issuperset(found):
@@ -343,18 +346,22 @@ class TableSink:
             self._prepared.update(found)
         with store.transaction() as transaction:
             if not transaction.swap(old, new):
-                self._refused(new)
-                return
+                return self._overtaken(old, new, transaction, replayed)
             if self.mode == "replace":
                 _make_room(transaction, old, new)
             for heading, rows in rows_of(records):
                 transaction.insert(heading, self._key, rows)
+        return new
 
-    def _refused(self, new: Mark) -> None:
-        """Another mark is there: the group's own, if only the answer to its commit was lost."""
-        there = self.store.mark(self._run, self.table)
-        if not new.at(there):
-            raise self._lost(self._mark.records if self._mark else 0, there.records if there else 0)
+    def _overtaken(
+        self, old: Mark | None, new: Mark, transaction: Transaction, replayed: bool
+    ) -> Mark:
+        """Another mark was there. It may be the group's own: the answer to its commit was lost,
+        or a process that was killed had sent it. Else raises `DamagedState`."""
+        there = transaction.mark(new.run, new.output)
+        if there is not None and (new.same(there) or (replayed and new[:4] == there[:4])):
+            return there
+        raise self._lost(old.records if old else 0, there.records if there else 0)
 
     # ── the end
 
@@ -363,9 +370,9 @@ class TableSink:
         self._expect_nothing_before(None)
         if self.mode == "replace" and self._mark is None:
             mark = await self._persist(self.store.mark, self._run, self.table)
-            new = mark or Mark(self._run, self.table, 0, 0, {})
+            new = mark or Mark(self._run, self.table, 0, 0, self._writer, {})
             if mark is None:
-                await self._persist(self._deliver, None, new, [])
+                new = await self._persist(self._deliver, None, new, [])
             self._mark = new
         await self._forget_stateless()
 
@@ -413,7 +420,7 @@ def _make_room(transaction: Transaction, old: Mark | None, new: Mark) -> None:
         transaction.clear(table)
     for mark in others:
         if mark.tables.keys() & begun:
-            transaction.drop(mark)
+            transaction.drop(mark.run, mark.output)
 
 
 def _parts(table: str) -> list[tuple[str, str | None]]:

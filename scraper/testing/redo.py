@@ -74,9 +74,7 @@ class Job:
         """A group is durable, those before it were applied (*keep*: or not). Its number."""
         self.group += 1
         had = self.position["records"] if self.position else 0
-        self.position = json.loads(
-            json.dumps({"group": self.group, "records": had + len(records)})
-        )
+        self.position = json.loads(json.dumps({"group": self.group, "records": had + len(records)}))
         stored = unpacked(packed(records))
         self.redo = [*(self.redo if keep else ()), (self.group, stored)]
         return self.group
@@ -231,7 +229,7 @@ class RedoSinkContract:
             self.check(tmp_path, [(n, 0) for n in range(1, 5)])
 
     async def test_killed_in_the_middle_of_apply(self, tmp_path: Path) -> None:
-        dice = random.Random(5)
+        dice = random.Random(5)  # noqa: S311 - instants, the same each time
         job = Job(crawl_info(tmp_path))
         came: list[Row] = []
         async with self.process(job, tmp_path) as sink:
@@ -463,9 +461,7 @@ class KeyedSinkContract(RedoSinkContract):
 # A process that is killed ------------------------------------------------------------------------
 
 
-def _kill_while_applying(
-    contract: RedoSinkContract, job: Job, root: Path, delay: float
-) -> None:
+def _kill_while_applying(contract: RedoSinkContract, job: Job, root: Path, delay: float) -> None:
     """Start a process that applies the job's last group, and kill it *delay* seconds later.
 
     It may have finished by then, or not have begun to write: all of that must come to the same.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from secrets import token_hex
 from types import MappingProxyType
 from typing import Any
 
@@ -48,6 +49,7 @@ class Dialect:
     folds: bool = True
     int_bits: int = 32
     upsert: Callable[[sa.Table, Sequence[str]], Insert] | None = None
+    prefix: str = field(default_factory=lambda: f"c{token_hex(8)}")
 
     @staticmethod
     def of(theirs: Theirs) -> Dialect:
@@ -64,12 +66,13 @@ class Dialect:
     # ── tables that are made
 
     def table(self, heading: Heading, key: Sequence[str], metadata: sa.MetaData) -> sa.Table:
-        """The table of a heading; its columns' keys are c0, c1 … whatever they are called."""
+        """The table of a heading. Its columns' keys are numbered: names may be anything, even
+        what looks like a parameter, so the keys are what nobody can have foreseen."""
         columns = [
             sa.Column(
                 name,
                 self._type(kind, in_key=name in key),
-                key=f"c{place}",
+                key=self.parameter(place),
                 nullable=name not in key,
                 autoincrement=False,
             )
@@ -78,7 +81,7 @@ class Dialect:
         constraints: list[sa.Constraint] = []
         if key:
             names = heading.names
-            constraints = [sa.PrimaryKeyConstraint(*(f"c{names.index(name)}" for name in key))]
+            constraints = [sa.PrimaryKeyConstraint(*(self.parameter(names.index(k)) for k in key))]
         return sa.Table(
             heading.table,
             metadata,
@@ -87,6 +90,9 @@ class Dialect:
             mysql_engine="InnoDB",
             mysql_charset="utf8mb4",
         )
+
+    def parameter(self, place: int) -> str:
+        return f"{self.prefix}_{place}"
 
     def runs(self, name: str, metadata: sa.MetaData) -> sa.Table:
         """The table of the runs' marks."""
@@ -98,6 +104,7 @@ class Dialect:
             sa.Column("output", text),
             sa.Column("last_group", sa.BigInteger, nullable=False),
             sa.Column("records", sa.BigInteger, nullable=False),
+            sa.Column("writer", sa.String(64), nullable=False),
             sa.Column("tables", self.types["text"], nullable=False),
             sa.PrimaryKeyConstraint("run", "output"),
             mysql_engine="InnoDB",
@@ -113,7 +120,7 @@ class Dialect:
         """The statement for one row; *key* and *names* as the heading has them."""
         if not key or self.upsert is None:
             return sa.insert(table)
-        return self.upsert(table, [f"c{names.index(name)}" for name in key])
+        return self.upsert(table, [self.parameter(names.index(name)) for name in key])
 
     # ── tables that are there
 
@@ -215,7 +222,7 @@ def _postgresql(theirs: Theirs) -> Dialect:
             "text": sa.Text(),
         },
         forms=_FORMS,
-        cells={"decimal": Cell("decimal", 131_072, 16_383)},
+        cells={"any": Cell("text"), "decimal": Cell("decimal", 131_072, 16_383)},
         longest=63,
         key_octets=2600,  # an entry of a B-tree ends at 2,704
         folds=False,
@@ -227,14 +234,14 @@ def _sqlite(theirs: Theirs) -> Dialect:
     return Dialect(
         "sqlite",
         types={
+            **dict.fromkeys(_TEXTS, sa.Text()),
             "blob": sa.LargeBinary(),
             "bool": sa.Boolean(),
             "float": sa.REAL(),
             "int": sa.BigInteger(),
-            "text": sa.Text(),
         },
         forms={"blob": b64decode},
-        cells={kind: Cell("text") for kind in _TEXTS},
+        cells={"any": Cell("text")},
         longest=10_000,
         int_bits=64,
         upsert=_on_conflict(sqlite.insert),
@@ -258,7 +265,7 @@ def _mysql(theirs: Theirs) -> Dialect:
             "text": mysql.LONGTEXT(),
         },
         forms={**_FORMS, "datetime": _utc},
-        cells={"decimal": Cell("decimal", 35, 30)},
+        cells={"any": Cell("text"), "decimal": Cell("decimal", 35, 30)},
         longest=64,
         key_octets=3000,  # an entry of an index ends at 3,072
         key_text=mysql.VARCHAR(255, charset="utf8mb4", collation=exact),
@@ -281,7 +288,11 @@ def _other(theirs: Theirs) -> Dialect:
             "text": sa.UnicodeText(),
         },
         forms={**_FORMS, "datetime": _utc},
-        cells={"decimal": Cell("decimal", 26, 12), "json": Cell("text")},
+        cells={
+            "any": Cell("text"),
+            "decimal": Cell("decimal", 26, 12),
+            "json": Cell("text"),
+        },
         longest=min(theirs.max_identifier_length, 128),
     )
 
@@ -361,8 +372,6 @@ def _texts(dialect: Dialect, theirs: Any) -> dict[Kind, Cell]:
 
 def _plain(*kinds: Kind) -> Callable[[Dialect, Any], dict[Kind, Cell]]:
     def takes(dialect: Dialect, theirs: Any) -> dict[Kind, Cell]:
-        if kinds[0] not in dialect.types:  # SQLite has names for dates, and no type
-            return {kind: Cell("text") for kind in kinds}
         return {kind: Cell(kinds[0]) for kind in kinds}
 
     return takes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,6 +71,14 @@ _BUSY = re.compile(
     r"starting up|shutting down|recovery mode|not yet accepting|too many (clients|connections)"
     r"|connection slots|is locked"
 )
+_SQLITE = {
+    sqlite3.SQLITE_BUSY: "55P03",
+    sqlite3.SQLITE_FULL: "53100",
+    sqlite3.SQLITE_IOERR: "53100",
+    sqlite3.SQLITE_LOCKED: "55P03",
+    sqlite3.SQLITE_NOMEM: "53200",
+}
+"""What SQLite's codes would be as SQLSTATE."""
 _MYSQL_PASSING = {
     1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031,
 }  # fmt: skip
@@ -83,6 +92,8 @@ def meaning(error: sa.exc.SQLAlchemyError, where: str, password: str) -> Scraper
     if not isinstance(error, sa.exc.DBAPIError):
         return UsageError(f"{where}: {said}", hint=_MEND)
     state, number = _codes(error)
+    if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
+        state, number = _SQLITE.get(code & 0xFF, "HV000"), 0
     if (state[:2] in _NO_ROOM and state not in _PASSING_CODES) or number in _MYSQL_NO_ROOM:
         return OutOfResource(
             f"{where}: {said}",

@@ -16,7 +16,7 @@ from scraper.errors import ConfigError
 from scraper.pipelines.cells import Cell, Kind
 from scraper.pipelines.sql.dialects import Dialect
 from scraper.pipelines.sql.engines import engine_for, made_meanwhile, meaning, shown
-from scraper.pipelines.tables import RUNS, Away, Column, Found, Heading, Mark
+from scraper.pipelines.tables import RUNS, Away, Column, Found, Heading, Mark, ascii_lower
 
 __all__ = ["SqlStore"]
 
@@ -86,10 +86,7 @@ class SqlStore:
         return name.lower() if self.dialect.folds else name
 
     def folded_table(self, name: str) -> str:
-        return name.lower() if self.dialect.name == "sqlite" else name
-
-    def kind(self, kind: Kind) -> Kind:
-        return "text" if kind == "any" else kind
+        return ascii_lower(name) if self.dialect.name == "sqlite" else name
 
     def cell(self, kind: Kind, *, key: bool) -> Cell:
         return self.dialect.cell(kind, key=key)
@@ -137,7 +134,7 @@ class SqlStore:
     def forget(self, run: str, output: str) -> None:
         if self.mark(run, output) is not None:
             with self.transaction() as transaction:
-                transaction.drop(Mark(run, output, 0, 0, {}))
+                transaction.drop(run, output)
 
     def prepare(self, headings: Sequence[Heading], key: Sequence[str]) -> None:
         with self._explained():
@@ -189,30 +186,29 @@ class _Transaction:
     def swap(self, old: Mark | None, new: Mark) -> bool:
         runs = self._runs
         there = self.mark(new.run, new.output)
-        if there is not None if old is None else not old.at(there):
+        if there is not None if old is None else not old.same(there):
             return False
-        values = {"last_group": new.group, "records": new.records, "tables": new.notes()}
+        values = dict(zip(runs.c.keys(), (*new[:5], new.notes()), strict=True))
         if old is None:
-            values |= {"run": new.run, "output": new.output}
             self._connection.execute(sa.insert(runs).values(values))
             return True
-        same = (self._is(old), runs.c.last_group == old.group, runs.c.records == old.records)
+        same = (column == value for column, value in zip(runs.c, old[:5], strict=False))
         done = self._connection.execute(sa.update(runs).where(*same).values(values))
         return done.rowcount == 1
 
-    def _is(self, mark: Mark) -> sa.ColumnElement[bool]:
-        return sa.and_(self._runs.c.run == mark.run, self._runs.c.output == mark.output)
+    def _is(self, run: str, output: str) -> sa.ColumnElement[bool]:
+        return sa.and_(self._runs.c.run == run, self._runs.c.output == output)
 
     def mark(self, run: str, output: str) -> Mark | None:
-        asked = sa.select(self._runs).where(self._is(Mark(run, output, 0, 0, {})))
+        asked = sa.select(self._runs).where(self._is(run, output))
         row = self._connection.execute(asked).one_or_none()
         return None if row is None else Mark.read(row)
 
     def marks(self) -> list[Mark]:
         return [Mark.read(row) for row in self._connection.execute(sa.select(self._runs))]
 
-    def drop(self, mark: Mark) -> None:
-        self._connection.execute(sa.delete(self._runs).where(self._is(mark)))
+    def drop(self, run: str, output: str) -> None:
+        self._connection.execute(sa.delete(self._runs).where(self._is(run, output)))
 
     def clear(self, table: str) -> None:
         if sa.inspect(self._connection).has_table(table, self._store.schema):
