@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.servers.mariadb import MariaDb, program
 from tests.servers.nginx import Nginx
 from tests.servers.postgres import Postgres, binaries
 
@@ -107,4 +108,15 @@ def postgres() -> Iterator[Postgres]:
         missing("PostgreSQL", "apt-get install postgresql")
         raise AssertionError
     with Postgres(found) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """A running MariaDB."""
+    found = program()
+    if found is None:
+        missing("MariaDB", "apt-get install mariadb-server-core")
+        raise AssertionError
+    with MariaDb(found) as server:
         yield server

@@ -17,9 +17,19 @@ from scraper.pipelines.sqlite import Sqlite
 from scraper.pipelines.tablesink import TableSink
 from scraper.testing.redo import Job
 from scraper.testing.sinks import crawl_info
+from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
 
-__all__ = ["Database", "OnPostgres", "OnSqlite", "ThroughSql", "new_page", "process", "run"]
+__all__ = [
+    "Database",
+    "OnMariaDb",
+    "OnPostgres",
+    "OnSqlite",
+    "ThroughSql",
+    "new_page",
+    "process",
+    "run",
+]
 
 
 class Database:
@@ -70,6 +80,25 @@ class ThroughSql(OnSqlite):
     def sink(self, **options: Any) -> TableSink:
         self.path.parent.mkdir(exist_ok=True)
         return Sql(f"sqlite:///{self.path}", **options)
+
+
+class OnMariaDb(Database):
+    name = "mariadb"
+
+    def __init__(self, root: Path, server: MariaDb) -> None:
+        super().__init__(root)
+        self.server = server
+        self.database = server.database()
+
+    def sink(self, **options: Any) -> TableSink:
+        return Sql(self.server.url(self.database), **options)
+
+    def rows(self, query: str) -> list[Any]:
+        return self.server.query(query, self.database)
+
+    def execute(self, *statements: str) -> None:
+        for statement in statements:
+            self.server.query(statement, self.database)
 
 
 class OnPostgres(Database):

@@ -130,5 +130,10 @@ def _codes(error: sa.exc.DBAPIError) -> tuple[str, int]:
 def _said(error: sa.exc.SQLAlchemyError, password: str) -> str:
     """The driver's own words in one line, without statement, parameters and password."""
     orig = getattr(error, "orig", None) or error
-    text = " ".join(str(orig).split()) or type(orig).__name__
+    match getattr(orig, "args", ()):
+        case (int(), str(said)):  # MySQL's number and text
+            text = said
+        case _:
+            text = str(orig)
+    text = " ".join(text.split()) or type(orig).__name__
     return text.replace(password, "***") if password else text

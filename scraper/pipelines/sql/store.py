@@ -114,7 +114,8 @@ class SqlStore:
         primary = there.get_pk_constraint(table, self.schema)
         unique: list[Sequence[str | None]] = [primary["constrained_columns"]]
         unique += [u["column_names"] for u in there.get_unique_constraints(table, self.schema)]
-        for index in there.get_indexes(table, self.schema):
+        more = {"include_auto_indexes": True} if self.dialect.name == "sqlite" else {}
+        for index in there.get_indexes(table, self.schema, **more):
             options = index.get("dialect_options", {})
             partial = any(
                 name.endswith(("_where", "_length")) and options[name] for name in options
