@@ -113,6 +113,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("download/",),
     "redis": ("frontier/redis.py",),
     "pyarrow": ("pipelines/parquet.py",),
+    "sqlalchemy": ("pipelines/sql/",),
     "lxml": ("xpath.py",),
     "jmespath": ("paths.py",),
     "price_parser": ("prices.py",),

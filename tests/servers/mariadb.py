@@ -51,7 +51,8 @@ class MariaDb:
                     self._server, "--no-defaults", f"--datadir={self.directory}/data",
                     f"--user={getpass.getuser()}", "--skip-grant-tables", "--skip-name-resolve",
                     "--bind-address=127.0.0.1", f"--port={self.port}",
-                    f"--socket={self.directory}/socket", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M",
+                    f"--socket={self.directory}/socket", "--innodb-flush-log-at-trx-commit=0",
+                    "--innodb-buffer-pool-size=16M",
                 ],
                 stderr=stderr,
             )  # fmt: skip

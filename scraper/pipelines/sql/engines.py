@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from scraper.errors import ConfigError, OutOfResource, ScraperError, UsageError
+from scraper.mistakes import clip
 from scraper.pipelines.sql.dialects import connect_arguments, each_connection
 from scraper.pipelines.tables import Away
 
@@ -61,6 +62,9 @@ def engine_for(url: URL, where: str) -> Engine:
 
 
 # Errors -----------------------------------------------------------------------------------------
+
+LONGEST = 300
+"""Characters of a driver's message that are shown."""
 
 _PASSING = {"08", "40", "57"}
 """Classes of SQLSTATE that may pass: connections, serialisation and deadlocks, the operator."""
@@ -130,10 +134,13 @@ def _codes(error: sa.exc.DBAPIError) -> tuple[str, int]:
 def _said(error: sa.exc.SQLAlchemyError, password: str) -> str:
     """The driver's own words in one line, without statement, parameters and password."""
     orig = getattr(error, "orig", None) or error
-    match getattr(orig, "args", ()):
-        case (int(), str(said)):  # MySQL's number and text
-            text = said
-        case _:
-            text = str(orig)
-    text = " ".join(text.split()) or type(orig).__name__
+    # PostgreSQL's details have the row's values.
+    text = getattr(getattr(orig, "diag", None), "message_primary", None)
+    if not text:
+        match getattr(orig, "args", ()):
+            case (int(), str(said)):  # MySQL's number and text
+                text = said
+            case _:
+                text = str(orig)
+    text = clip(" ".join(text.split()) or type(orig).__name__, LONGEST)
     return text.replace(password, "***") if password else text
