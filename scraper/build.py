@@ -39,6 +39,8 @@ BUILTINS: Mapping[str, str] = MappingProxyType({
     "jsonl": "scraper.pipelines.jsonl:Jsonl",
     "json": "scraper.pipelines.json_array:JsonArray",
     "csv": "scraper.pipelines.csv:Csv",
+    "sqlite": "scraper.pipelines.sqlite:Sqlite",
+    "sql": "scraper.pipelines.sql:Sql",
 })
 """What `use = "…"` understands without a module: short names, and where the classes are.
 
@@ -50,6 +52,9 @@ OUTPUT_ENDINGS: Mapping[str, str] = MappingProxyType({
     ".ndjson": "jsonl",
     ".json": "json",
     ".csv": "csv",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".db": "sqlite",
 })
 """What `-o FILE` writes: short names, by the file's ending (without one that compresses it)."""
 

@@ -117,6 +117,10 @@ class Postgres:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.02)
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def stop(self, *, at_once: bool = False) -> None:
         """Stop it: its connections are cut. *at_once*: as a power cut would (SIGQUIT)."""
         process, self._process = self._process, None

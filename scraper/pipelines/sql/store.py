@@ -61,7 +61,11 @@ class SqlStore:
             connection.execute(sa.select(1))
             self._know(Dialect.of(connection.dialect))  # which MySQL it is, it has told by now
             if self.dialect.name == "postgresql":
-                self.runs.create(connection, checkfirst=True)
+                try:
+                    self.runs.create(connection, checkfirst=True)
+                except sa.exc.DBAPIError as error:
+                    if not made_meanwhile(error):
+                        raise
             connection.rollback()
 
     def close(self) -> None:
