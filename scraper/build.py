@@ -196,9 +196,13 @@ def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:
             shared = sink.recovery == "redo"  # a table may be written by several spiders at once
             mode = getattr(sink, "mode", "replace")
             return RejectedItems(
-                rejected_path(path, shared=shared), "append" if mode == "append" else "replace"
+                rejected_path(path, shared=shared),
+                "append" if mode == "append" else "replace",
+                by_job=shared,
             )
-    return RejectedItems() if any(not isinstance(s, Stdout) for s in sinks) else None
+    shared = any(getattr(sink, "recovery", None) == "redo" for sink in sinks)
+    kept = any(not isinstance(sink, Stdout) for sink in sinks)
+    return RejectedItems(by_job=shared) if kept else None
 
 
 def _frontier(spider: Spider, url: str, ledger: Path | None, place: str) -> Frontier:

@@ -1,10 +1,12 @@
-"""Whole crawls into a real PostgreSQL: killed anywhere, cut off, stopped and started again."""
+"""Whole crawls into databases: a real PostgreSQL, killed, cut off and stopped; SQLite by `-o`."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ from typing import Any
 import pytest
 
 from scraper.testing.points import POINTS, VARIABLE
-from tests.crawl.harness import Project
+from tests.crawl.harness import Project, json_lines
 from tests.crawl.outputs import Output, Rows
 from tests.crawl.test_sinks import GRAPH, LARGE, complete, judge, prepare, start
+from tests.servers.graph import Graph
 from tests.servers.postgres import PASSWORD, Postgres
-from tests.servers.web import Web
+from tests.servers.web import Answer, Seen, Web, text
 
 SQL = 'use = "sql"\nurl = "$SHOP_DATABASE"\npatience = 1.0'
 KEYED = f'{SQL}\nkey = ["n"]'
@@ -179,6 +182,99 @@ def test_two_crawls_at_once_into_one_database(
         assert reader.execute("SELECT count(*) FROM page").fetchone() == (GRAPH.pages,)
         runs = reader.execute("SELECT records FROM _scrape_runs").fetchall()
     assert runs == [(GRAPH.pages,)] * 2
+
+
+SHOP = """
+    from scraper import Item, Request, Spider
+
+    class Book(Item):
+        n: int
+        title: str
+
+    class Pages(Spider):
+        name = "pages"
+        base: str
+
+        async def start(self):
+            yield Request(self.base + "/p/0")
+
+        async def parse(self, response):
+            n = int(response.url.rpartition("/")[2])
+            for link in response.links():
+                yield response.follow(link)
+            yield Book(n=n if n else 2**70, title=response.css("h1").text)
+"""
+
+
+@pytest.mark.parametrize("ending", ["sqlite", "sqlite3", "db"])
+def test_a_file_by_its_ending(project: Project, ending: str) -> None:
+    project.spider(SHOP)
+    file = f"out.{ending}"
+    with Web(Graph(20)) as web:
+        command = ("run", "pages", "-a", f"base={web.url}", "-o", file, "--job", "default")
+        for run in (1, 2):
+            done = project.scrape(*command).expect(0)
+            assert f"{file} (19 records)" in done.err
+            assert "schema 1" in done.err
+            assert rows(project.path(file), "SELECT count(*) FROM book") == [(19 * run,)]
+    (first, *_) = json_lines(project.path("out.pages.rejected.jsonl"))
+    assert first["errors"][0]["message"].endswith("table book: n does not fit 64 bits")
+
+
+def rows(path: Path, query: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return database.execute(query).fetchall()
+
+
+def test_starting_anew_leaves_the_rows_and_counts_by_itself(project: Project) -> None:
+    project.spider(SHOP)
+    with Web(GRAPH) as web:
+        command = ("run", "pages", "-a", f"base={web.url}", "-o", "out.db", "--job", "x")
+        killed = project.start(*command, env={VARIABLE: "apply:5"}).wait()
+        assert killed.code == -signal.SIGKILL
+        (before,) = rows(project.path("out.db"), "SELECT records FROM _scrape_runs")
+        project.scrape(*command, "--fresh").expect(0)
+    marks = rows(project.path("out.db"), "SELECT records FROM _scrape_runs ORDER BY run")
+    assert before in marks
+    assert (GRAPH.pages - 1,) in marks
+    total = sum(records for (records,) in marks)
+    assert rows(project.path("out.db"), "SELECT count(*) FROM book") == [(total,)]
+
+
+def test_a_failed_crawl_says_where_its_rows_are(project: Project) -> None:
+    project.spider(SHOP)
+    project.config('[[pipelines]]\nuse = "sqlite"\npath = "out.db"\nmode = "replace"\n')
+    graph = Graph(20)
+
+    def site(seen: Seen) -> Answer | Awaitable[Answer]:
+        if seen.path.startswith("/p/") and int(seen.path[3:]) % 4:
+            return text("gone", 410)
+        return graph(seen)
+
+    with Web(site) as web:
+        ended = project.scrape("run", "pages", "-a", f"base={web.url}").expect(1)
+    assert "out.db (" in ended.err
+    assert ".partial" not in ended.err
+    assert rows(project.path("out.db"), "SELECT count(*) > 0 FROM book") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("made", "output", "error"),
+    [
+        ("title,price", "out.db", "is no SQLite file"),
+        ("", "out.sqlite.gz", "cannot be compressed as a whole"),
+        ("", "nowhere.sq", "this one is not known"),
+    ],
+)
+def test_refused_before_the_first_request(
+    project: Project, web: Web, made: str, output: str, error: str
+) -> None:
+    project.spider(SHOP)
+    if made:
+        project.path(output).write_text(made)
+    ended = project.scrape("run", "pages", "-a", f"base={web.url}", "-o", output).expect(2)
+    assert error in ended.err
+    assert len(web.log) == 0
 
 
 @pytest.mark.long
