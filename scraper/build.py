@@ -50,6 +50,8 @@ BUILTINS: Mapping[str, str] = MappingProxyType({
     "json": "scraper.pipelines.json_array:JsonArray",
     "csv": "scraper.pipelines.csv:Csv",
     "parquet": "scraper.pipelines.parquet:Parquet",
+    "sqlite": "scraper.pipelines.sqlite:Sqlite",
+    "sql": "scraper.pipelines.sql:Sql",
 })
 """What `use = "…"` understands without a module: short names, and where the classes are.
 
@@ -62,6 +64,9 @@ OUTPUT_ENDINGS: Mapping[str, str] = MappingProxyType({
     ".json": "json",
     ".csv": "csv",
     ".parquet": "parquet",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".db": "sqlite",
 })
 """What `-o FILE` writes: short names, by the file's ending (without one that compresses it)."""
 
@@ -216,9 +221,13 @@ def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:
             shared = sink.recovery == "redo"  # a table may be written by several spiders at once
             mode = getattr(sink, "mode", "replace")
             return RejectedItems(
-                rejected_path(path, shared=shared), "append" if mode == "append" else "replace"
+                rejected_path(path, shared=shared),
+                "append" if mode == "append" else "replace",
+                by_job=shared,
             )
-    return RejectedItems() if any(not isinstance(s, Stdout) for s in sinks) else None
+    shared = any(getattr(sink, "recovery", None) == "redo" for sink in sinks)
+    kept = any(not isinstance(sink, Stdout) for sink in sinks)
+    return RejectedItems(by_job=shared) if kept else None
 
 
 def _frontier(spider: Spider, url: str, ledger: Path | None, place: str) -> Frontier:

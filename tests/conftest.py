@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.servers.mariadb import MariaDb, program
 from tests.servers.nginx import Nginx
+from tests.servers.postgres import Postgres, binaries
 from tests.servers.sshd import Sshd
 
 # No deadlines: a slow machine is not a bug. The short form is the same each time; the long one,
@@ -108,3 +110,25 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     if isinstance(val, bytes) and not val.decode("latin-1").isprintable():
         return f"{len(val)}-bytes"
     return None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL. A test that stops it starts it again."""
+    found = binaries()
+    if found is None:
+        missing("PostgreSQL", "apt-get install postgresql")
+        raise AssertionError
+    with Postgres(found) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """A running MariaDB."""
+    found = program()
+    if found is None:
+        missing("MariaDB", "apt-get install mariadb-server-core")
+        raise AssertionError
+    with MariaDb(found) as server:
+        yield server

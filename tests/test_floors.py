@@ -123,6 +123,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "fsspec": ("pipelines/stores.py",),
     "paramiko": ("pipelines/stores.py",),
     "pyarrow": ("pipelines/parquet.py",),
+    "sqlalchemy": ("pipelines/sql/",),
     "lxml": ("xpath.py",),
     "jmespath": ("paths.py",),
     "price_parser": ("prices.py",),

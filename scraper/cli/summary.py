@@ -74,7 +74,8 @@ def _output(output: dict[str, Any], result: CrawlResult) -> str:
     if path is None:
         return str(output.get("kind"))
     shown = _near(str(path))
-    if not result.finished and not output.get("aside") and output.get("mode") == "replace":
+    live = output.get("aside") or output.get("live")
+    if not result.finished and not live and output.get("mode") == "replace":
         shown = _near(str(output.get("working", path))) + ".partial"
     records = output.get("records")
     what = "file" if output.get("kind") == "files" else "record"

@@ -19,20 +19,33 @@ class RejectedItems(AppendSink):
     Stands outside the chain, which stages for it. When a crawl rejects nothing, no file is
     published; in mode "replace" the rejected file of an *earlier* crawl is then removed, because
     beside this crawl's output it would tell of items that are not missing. While the crawl runs,
-    `FILE.partial` stands for it, empty at first.
+    `FILE.partial` stands for it, empty at first. *by_job*: beside a table, to which several jobs
+    may write at once; then each job that has a name of its own has a file of its own.
     """
 
     kind = "rejected"
     keep_empty = False
 
-    def __init__(self, path: str = "data/{spider}.rejected.jsonl", mode: Mode = "replace") -> None:
+    def __init__(
+        self,
+        path: str = "data/{spider}.rejected.jsonl",
+        mode: Mode = "replace",
+        *,
+        by_job: bool = False,
+    ) -> None:
         super().__init__(path, mode)
+        self._template = path
+        self._by_job = by_job
         self._mine = ""
         self._retracted: frozenset[str] = frozenset()
 
     async def open(self, crawl: CrawlInfo) -> None:
         data = crawl.run.encode("utf-8", "backslashreplace")
         self._mine = f"{blake2b(data, digest_size=8).hexdigest()}-"
+        job = crawl.job_dir.name if crawl.job_dir is not None else "default"
+        if self._by_job and job != "default":
+            start, mark, end = self._template.rpartition(".rejected")
+            self.path = f"{start}.{job}{mark}{end}"
         await super().open(crawl)
 
     async def process(self, item: Any, page: Page) -> Any:

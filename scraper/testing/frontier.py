@@ -16,6 +16,7 @@ Needs pytest with pytest-asyncio in its automatic mode. No test sleeps: `self.wa
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from scraper.work import (
     HostReturn,
     Lease,
     Recovery,
+    Redo,
     Settled,
     Verdict,
     Want,
@@ -695,6 +697,101 @@ class FrontierContract:
         frontier, _ = await self.closed(frontier)
         await frontier.commit(Batch(seeds=[found(f"{A}/{n}") for n in range(5, 10)]))
         assert used.isdisjoint(lease.id for lease in leases(await frontier.acquire(Want(5))))
+
+    # What outputs and stages find again ----------------------------------------------------------
+
+    @needs_durable
+    async def test_records_that_may_not_be_applied_come_back_in_order(self) -> None:
+        frontier = await self.start()
+        awkward = [b"\x00\xff", b"", b"\n", bytes(range(256))]
+        await frontier.commit(Batch(redo=[Redo(1, "b", awkward), Redo(1, "a", [b"1"])]))
+        await frontier.commit(Batch(redo=[Redo(2, "a", [b"2", b"2"])]))
+        for step in (self.killed, self.closed, self.killed):
+            frontier, recovery = await step(frontier)
+            assert [(x.group, x.sink, list(x.records)) for x in recovery.redo] == [
+                (1, "b", awkward),
+                (1, "a", [b"1"]),
+                (2, "a", [b"2", b"2"]),
+            ]
+
+    @needs_durable
+    async def test_records_are_let_go_with_the_commit_after_they_were_applied(self) -> None:
+        frontier = await self.start()
+        for group in range(1, 6):
+            redo = [Redo(group, sink, [f"{sink}{group}".encode()]) for sink in ("a", "b")]
+            await frontier.commit(Batch(redo=redo, applied=group - 1))
+        frontier, recovery = await self.killed(frontier)
+        assert [(x.group, x.sink) for x in recovery.redo] == [(5, "a"), (5, "b")]
+        await frontier.commit(Batch(applied=4))
+        frontier, recovery = await self.closed(frontier)
+        assert [list(x.records) for x in recovery.redo] == [[b"a5"], [b"b5"]]
+        await frontier.commit(Batch(applied=5))
+        frontier, recovery = await self.killed(frontier)
+        assert list(recovery.redo) == []
+        await frontier.commit(Batch(redo=[Redo(6, "a", [b"a6"])], applied=5))
+        frontier, recovery = await self.closed(frontier)
+        assert [(x.group, x.sink) for x in recovery.redo] == [(6, "a")]
+
+    @needs_durable
+    async def test_a_sink_without_records_is_remembered_too(self) -> None:
+        frontier = await self.start()
+        await frontier.commit(Batch(redo=[Redo(1, "a", []), Redo(1, "b", [b""])]))
+        frontier, recovery = await self.killed(frontier)
+        assert [(x.sink, list(x.records)) for x in recovery.redo] == [("a", []), ("b", [b""])]
+
+    @needs_durable
+    async def test_large_and_many_records(self) -> None:
+        frontier = await self.start()
+        large = [bytes([n]) * (8 << 20) for n in range(4)]
+        many = [str(n).encode() for n in range(50_000)]
+        await frontier.commit(Batch(redo=[Redo(1, "large", large), Redo(1, "many", many)]))
+        frontier, recovery = await self.killed(frontier)
+        first, second = recovery.redo
+        assert list(first.records) == large
+        assert list(second.records) == many
+
+    @needs_durable
+    async def test_claims_come_back_by_stage(self) -> None:
+        frontier = await self.start()
+        keys = [0, 1, 2**63 - 1, 2**63, 2**64 - 1]
+        await frontier.commit(Batch(claims={"one": array("Q", keys[:2]), "two": array("Q", [7])}))
+        await frontier.commit(Batch(claims={"one": array("Q", keys[2:])}))
+        await frontier.commit(Batch(claims={"none": array("Q")}))
+        for step in (self.killed, self.closed, self.killed):
+            frontier, recovery = await step(frontier)
+            claimed = {
+                stage: sorted(key for part in parts for key in part)
+                for stage, parts in recovery.claims.items()
+            }
+            claimed.pop("none", None)
+            assert claimed == {"one": keys, "two": [7]}
+
+    @needs_durable
+    async def test_a_commit_that_is_refused_keeps_none_of_it(self) -> None:
+        frontier = await self.start(found(f"{A}/1"))
+        given = leases(await frontier.acquire(Want(1)))
+        batch = Batch(
+            settled=settle(given) * 2,
+            redo=[Redo(1, "a", [b"1"])],
+            claims={"one": array("Q", [1])},
+        )
+        with pytest.raises(ValueError, match="twice"):
+            await frontier.commit(batch)
+        frontier, recovery = await self.killed(frontier)
+        assert list(recovery.redo) == []
+        assert dict(recovery.claims) == {}
+
+    async def test_records_and_claims_are_taken_by_every_frontier(self) -> None:
+        frontier = await self.start(found(f"{A}/1"))
+        given = leases(await frontier.acquire(Want(1)))
+        batch = Batch(
+            settled=settle(given),
+            redo=[Redo(1, "a", [b"1"])],
+            claims={"one": array("Q", [1])},
+            positions={"a": {"group": 1, "records": 1}},
+        )
+        assert (await frontier.commit(batch)).pending == 0
+        assert (await frontier.commit(Batch(applied=1))).pending == 0
 
     async def test_closing_twice_is_allowed(self) -> None:
         frontier = await self.start(found(f"{A}/1"))

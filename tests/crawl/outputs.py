@@ -6,10 +6,12 @@ have it, so that one oracle judges all outputs.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +163,18 @@ def parquet_parts(root: Path) -> Rows:
     return [row for rows in found for row in rows]
 
 
+def sqlite_file(root: Path) -> Rows:
+    with contextlib.closing(sqlite3.connect(root / "out.sqlite")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        (marks,) = database.execute("SELECT records FROM _scrape_runs").fetchall()
+        found = database.execute("SELECT n, title, links, price, even FROM page").fetchall()
+    assert marks == (len(found),)
+    return [
+        {"n": n, "title": title, "links": json.loads(links), "price": price, "even": bool(even)}
+        for n, title, links, price, even in found
+    ]
+
+
 OUTPUTS: dict[str, Output]
 
 
@@ -188,5 +202,7 @@ OUTPUTS = {
     "parquet, parts": Output(
         'use = "parquet"\npath = "out/{part}.parquet"\nrecords_per_file = 100', parquet_parts
     ),
+    "sqlite": Output('use = "sqlite"\npath = "out.sqlite"', sqlite_file),
+    "sqlite, by key": Output('use = "sqlite"\npath = "out.sqlite"\nkey = ["n"]', sqlite_file),
     "items": Output('use = "jsonl"\npath = "out/{item}.jsonl"', by_item, both=True),
 }

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from scraper.frontier import tables
 from scraper.frontier.inspect import read_rejects
 from scraper.frontier.sqlite import SqliteFrontier
 from scraper.testing.frontier import Wall, found, leases, settle
-from scraper.work import Again, Batch, Dead, HostReturn, Recovery, Want
+from scraper.work import Again, Batch, Dead, HostReturn, Recovery, Redo, Want
 
 A, B = "https://a.example", "https://b.example"
 
@@ -69,6 +70,8 @@ async def used(path: Path, wall: Callable[[], float], *, requests: int = 60) -> 
             + settle(given[14:17], Again(wall() + 50, "timeout")),
             returned=[HostReturn(hosts[0].host, b'{"pace": 0.2}', wall() + 5)],
             counts=Counter(pages=9),
+            redo=[Redo(1, "shop.sqlite", [b"a", b""]), Redo(1, "other", [b"b" * 300])],
+            claims={"dedupe(n)": array("Q", range(9)), "other": array("Q", [2**64 - 1])},
         )
     )
     await frontier.aclose()
@@ -93,7 +96,13 @@ async def drained(path: Path, wall: Wall) -> tuple[Any, ...]:
         failures = [*SqliteFrontier.failures(path), *read_rejects(path)]
     finally:
         await frontier.aclose()
-    return recovery.positions, recovery.state, recovery.counts, order, failures
+    redo = [(redo.group, redo.sink, list(redo.records)) for redo in recovery.redo]
+    claims = {
+        stage: sorted(key for part in parts for key in part)
+        for stage, parts in recovery.claims.items()
+    }
+    kept = (recovery.positions, recovery.state, recovery.counts)
+    return (*kept, order, failures, redo, claims)
 
 
 # Damage -----------------------------------------------------------------------------------------
@@ -110,6 +119,10 @@ async def test_flipped_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
     copy.write_bytes(data)
     expected = await drained(copy, wall)
     assert len(expected[3]) == 46
+    assert expected[5:] == (
+        [(1, "shop.sqlite", [b"a", b""]), (1, "other", [b"b" * 300])],
+        {"dedupe(n)": [*range(9)], "other": [2**64 - 1]},
+    )
     dice = random.Random(1)
     offsets = [*range(0, 112, 2), *dice.sample(range(100, len(data)), 350)]
     messages: dict[int, DamagedState] = {}
@@ -171,6 +184,21 @@ async def test_something_else_is_refused(path: Path) -> None:
         "UPDATE seen SET fingerprints = zeroblob(length(fingerprints))",
         "UPDATE failures SET url = 'x'",
         "UPDATE kept SET value = 0",
+        "DELETE FROM redo",
+        "DELETE FROM redo WHERE sink = 'other'",
+        "UPDATE redo SET records = x'00000000' WHERE sink = 'other'",
+        "UPDATE redo SET records = substr(records, 1, length(records) - 1)",
+        "UPDATE redo SET number = 2",
+        "UPDATE redo SET sink = 'other'",
+        "UPDATE redo SET id = id + 5",
+        "INSERT INTO redo SELECT id + 9, number, sink, records, crc FROM redo",
+        "DELETE FROM claims WHERE id = 1",
+        "UPDATE claims SET keys = zeroblob(length(keys))",
+        "UPDATE claims SET keys = zeroblob(7)",
+        "UPDATE claims SET stage = 'x' WHERE id = 2",
+        "INSERT INTO claims SELECT id + 9, stage, keys, crc FROM claims",
+        "DROP TABLE redo",
+        "DROP TABLE claims",
         "UPDATE ledger SET head = replace(head, '46', '45')",
         "UPDATE sqlite_sequence SET seq = 5",
         "DROP TABLE failures",

@@ -9,6 +9,7 @@ import asyncio
 import math
 import shutil
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from scraper.work import (
     HostReturn,
     Lease,
     Recovery,
+    Redo,
     Settled,
     Verdict,
     Want,
@@ -73,6 +75,9 @@ class FrontierMachine(RuleBasedStateMachine):
         self.ended: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
+        self.group = 0
+        self.redo: list[tuple[int, str, list[bytes]]] = []
+        self.claims: dict[str, Counter[int]] = {"x": Counter(), "y": Counter()}
         self.frontier = SqliteFrontier(self.root / "0" / "ledger.sqlite", wall=self.wall)
         assert self.run(self.frontier.open()).fresh
 
@@ -148,6 +153,29 @@ class FrontierMachine(RuleBasedStateMachine):
                     del self.leased[url]
         self.run(self.frontier.commit(Batch(returned=returned)))
 
+    @rule(
+        sinks=st.dictionaries(st.sampled_from(["a", "b"]), st.lists(st.binary(max_size=9))),
+        claims=st.dictionaries(
+            st.sampled_from(["x", "y"]), st.lists(st.integers(0, 2**64 - 1), min_size=1)
+        ),
+        applied=st.booleans(),
+    )
+    def deliver(
+        self, *, sinks: dict[str, list[bytes]], claims: dict[str, list[int]], applied: bool
+    ) -> None:
+        """A group for the sinks that redo; *applied*: the groups before it were."""
+        batch = Batch(claims={stage: array("Q", keys) for stage, keys in claims.items()})
+        if applied:
+            batch.applied = self.group
+            self.redo.clear()
+        if sinks:
+            self.group += 1
+            batch.redo = [Redo(self.group, sink, records) for sink, records in sinks.items()]
+            self.redo += [(self.group, sink, records) for sink, records in sinks.items()]
+        for stage, keys in claims.items():
+            self.claims[stage].update(keys)
+        self.run(self.frontier.commit(batch))
+
     @rule(seconds=st.floats(0, 20))
     def wait(self, seconds: float) -> None:
         self.wall.now += seconds
@@ -202,6 +230,9 @@ class FrontierMachine(RuleBasedStateMachine):
         recovery = self.run(self.frontier.open())
         assert recovery.pending == len(self.pending)
         assert recovery.counts == self.counts
+        assert [(r.group, r.sink, list(r.records)) for r in recovery.redo] == self.redo
+        for stage, keys in self.claims.items():
+            assert Counter(key for part in recovery.claims.get(stage, ()) for key in part) == keys
         failures = SqliteFrontier.failures(path)
         assert Counter(failure["reason"] for failure in failures) == self.failed
         return recovery

@@ -198,3 +198,16 @@ def test_values_of_every_kind_of_item() -> None:
 def test_errors_of_an_invalid_item_are_kept_as_they_are() -> None:
     errors = [{"field": "f", "message": "m", "selectors": ["s"], "value": 1}]
     assert quarantine.field_errors(ItemInvalid("M", "u", errors, {})) == errors
+
+
+@pytest.mark.parametrize(
+    ("job", "name"), [("default", "b"), (None, "b"), ("category=travel", "b.category=travel")]
+)
+async def test_jobs_that_share_a_table_have_files_of_their_own(
+    tmp_path: Path, job: str | None, name: str
+) -> None:
+    sink = RejectedItems("data/b.rejected.jsonl", by_job=True)
+    for _ in range(2):  # as when an abandoned run is set aside first
+        await sink.open(crawl_info(tmp_path, job=job))
+        assert sink.key == str(tmp_path / f"data/{name}.rejected.jsonl")
+        await sink.aclose()
