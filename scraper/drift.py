@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from scraper.config import ItemRule, Quality
+from scraper.observation import DUPLICATE
 from scraper.quality import OTHER
 
 __all__ = ["Finding", "Past", "Usual", "compare", "earlier_runs", "percent", "usual"]
@@ -70,6 +71,7 @@ class Kind:
     count: int = 0
     rejected: int = 0
     dropped: int = 0
+    duplicates: int = 0
     because: str = ""
     fields: Mapping[str, One] = field(default_factory=dict)
 
@@ -77,6 +79,11 @@ class Kind:
     def all(self) -> int:
         """Delivered or rejected."""
         return self.count + self.rejected
+
+    @property
+    def found(self) -> int:
+        """Delivered now or before: what a deduplicated crawl can be compared by."""
+        return self.count + self.duplicates
 
     def fill(self, label: str) -> float:
         """The share of the items, of which there are some, in which a field is filled."""
@@ -126,8 +133,7 @@ def earlier_runs(
             past = Past(_read(quality["items"]), whole=bool(quality["whole"]))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
-        if past.items:
-            (whole if past.whole else cut).append(past)
+        (whole if past.whole else cut).append(past)
         if len(whole) == rules.runs:
             break
     return (whole or cut[: rules.runs])[::-1]
@@ -144,6 +150,7 @@ def _read(summary: Mapping[str, Any]) -> dict[str, Kind]:
             int(items["count"]),
             int(items["rejected"]),
             sum(items["dropped"].values()),
+            items["dropped"].get(DUPLICATE, 0),
             next(iter(items["reasons"]), ""),
             {
                 one: One(
@@ -168,7 +175,7 @@ def usual(earlier: Sequence[Past]) -> dict[str, Usual]:
         delivered = [kind for kind in _kinds(name, earlier) if kind.count]
         fields = dict.fromkeys(label for kind in delivered for label in kind.fields)
         found[name] = Usual(
-            median(_counts(name, earlier)),
+            median([kind.count for kind in _whole(name, earlier)]),
             {label: median([k.fill(label) for k in delivered]) or 0.0 for label in fields},
         )
     return found
@@ -182,9 +189,9 @@ def _kinds(name: str, earlier: Sequence[Past]) -> list[Kind]:
     return [past.items[name] for past in earlier if name in past.items]
 
 
-def _counts(name: str, earlier: Sequence[Past]) -> list[int]:
-    """How many there were in each whole run."""
-    return [past.items.get(name, NO_KIND).count for past in earlier if past.whole]
+def _whole(name: str, earlier: Sequence[Past]) -> list[Kind]:
+    """The type in each whole run, whether it came there or not."""
+    return [past.items.get(name, NO_KIND) for past in earlier if past.whole]
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -333,25 +340,22 @@ class _Comparison:
 
     def _number(self) -> Iterator[Finding]:
         """Fewer items than usual, or than is asked for."""
-        count, rule = self.kind.count, self._rule
-        counts = _counts(self.name, self.earlier)
-        was = median(counts)
-        text = (
-            f"{_many(count)} {'was' if count == 1 else 'were'} delivered"
-            if count
-            else "none was delivered"
-        )
-        if self.kind.dropped:
-            text += f" ({self.kind.dropped:,} dropped)"
-        if count < rule.min_count or (not count and rule.fill):
+        kind, rule = self.kind, self._rule
+        counts = [before.found for before in _whole(self.name, self.earlier)]
+        was, now = median(counts), kind.found
+        came = f"{_many(now)} {'was' if now == 1 else 'were'}" if now else "none was"
+        text = f"{came} {'found' if kind.duplicates else 'delivered'}"
+        if kind.dropped:
+            text += f" ({kind.dropped:,} dropped)"
+        if kind.count < rule.min_count or (not now and rule.fill):
             asked = f"min_count = {rule.min_count:,}" if rule.min_count else "fill asks for some"
             text += f", and quality.items.{self.name}.{asked}"
-            yield self._finding("count", None, count, was, text)
+            yield self._finding("count", None, kind.count, was, text)
             return
-        fell = _fell(count, counts, _scatter(counts), self.rules.count_drop) is not None
-        gone = not count and sum(counts) >= FEW and min(counts) > 0
+        fell = _fell(now, counts, _scatter(counts), self.rules.count_drop) is not None
+        gone = not now and sum(counts) >= FEW and min(counts) > 0
         if was is not None and (fell or gone):
-            yield self._finding("count", None, count, was, f"{text}, usually {was:,.0f}")
+            yield self._finding("count", None, now, was, f"{text}, usually {was:,.0f}")
 
     def _finding(
         self, what: What, label: str | None, now: float, was: float | None, text: str

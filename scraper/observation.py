@@ -19,13 +19,16 @@ from typing import Any, NamedTuple
 
 from scraper import urls
 
-__all__ = ["Lost", "Observation", "Sized", "lost", "observe"]
+__all__ = ["DUPLICATE", "NAME", "Lost", "Observation", "Sized", "lost", "observe"]
 
 MOST = 100
 """Fields of one item, and values within one, that are looked at."""
 
 NAME, TEXT = 100, 64
 """Characters of a name or message; of a text that is kept; of a mark, twice that."""
+
+DUPLICATE = "duplicate"
+"""Why an item is dropped that was delivered before."""
 
 LARGE = 1 << 53
 """Integers beyond it are kept as floats, as most readers of JSON do."""

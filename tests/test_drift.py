@@ -195,6 +195,22 @@ def test_a_type_that_vanished() -> None:
     assert compare(summary(100), past(before), RULES, whole=False) == []
 
 
+def test_runs_that_brought_nothing_are_runs() -> None:
+    assert found({}, summary(100), summary(100), {}) == [("count", None)]
+    assert found({}, summary(100), {}, {}) == []
+
+
+def test_duplicates_were_found_all_the_same() -> None:
+    again = summary(20, dropped=980)
+    again["Book"]["dropped"] = {"duplicate": 980}
+    assert found(again, summary(1000)) == []
+    assert found(summary(990), again) == []
+    again["Book"]["dropped"] = {"duplicate": 80}
+    (finding,) = compare(again, past(summary(1000)), RULES)
+    assert finding.text == f"Book: 100 items were found (80 dropped), usually 1,000: {CAUSE}"
+    assert finding.now == 100
+
+
 def test_dropped_items_are_named() -> None:
     (finding,) = compare(summary(0, dropped=1000), past(summary(1000)), RULES)
     assert finding.text == f"Book: none was delivered (1,000 dropped), usually 1,000: {CAUSE}"
@@ -341,7 +357,6 @@ def test_which_runs_are_compared_with() -> None:
         run(summary(4), "limit"),
         run(summary(5), arguments={"category": "travel"}),
         run(summary(6), quality={}),
-        run({}),
         run(summary(7), "stopped"),
         run(summary(8)),
         {"ended": "finished", "arguments": {}},

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple, overload
 from scraper import urls
 from scraper.errors import ExtractionError, OutOfResource
 from scraper.http import Request, Response
-from scraper.observation import Lost, Observation
+from scraper.observation import DUPLICATE, Lost, Observation
 from scraper.pipelines.provenance import provenance
 from scraper.protocols import Sink
 from scraper.revisit import Earlier, digest, were_there
@@ -65,7 +65,7 @@ class Fault(NamedTuple):
     stage: str | None = None
 
 
-DOUBLE = ("dropped", "dropped:duplicate")
+DOUBLE = ("dropped", f"dropped:{DUPLICATE}")
 BEFORE = ("dropped", "dropped:delivered_before")
 
 SHOWN, SHOWN_BYTES = 4_000, 4 << 20
@@ -324,11 +324,14 @@ class StagedPage:
             counts.update(item.counted)
 
     def observations(self) -> Iterator[Observation | Lost]:
-        """What counts of what was noted: not of items that turned out to be duplicates. Once."""
+        """What was noted, as it turned out: an item that is a duplicate was lost. Once."""
         for item in self.items:
             observed, item.observed = item.observed, None
-            if observed is not None and (item.delivered or isinstance(observed, Lost)):
-                yield observed
+            if observed is None or item.counted is BEFORE:  # which was counted then
+                continue
+            if item.counted is DOUBLE and not isinstance(observed, Lost):
+                observed = Lost(observed[0], DUPLICATE, rejected=False)
+            yield observed
 
     @property
     def spilled(self) -> bool:

@@ -344,6 +344,24 @@ def test_from_python_without_a_job(web: Web) -> None:
     assert run(Titles, base=web.url, settings={"quality.action": "off"}).quality == {}
 
 
+def test_items_that_earlier_runs_have_delivered(shop: Project, web: Web) -> None:
+    dedupe = """
+[quality]
+action = "fail"
+[[pipelines]]
+use = "dedupe"
+key = ["title"]
+across = "runs"
+items = ["Book"]
+"""
+    chain(shop, dedupe)
+    crawl(shop, web).expect(0)
+    done = crawl(shop, web).expect(0)
+    assert findings(done) == []
+    book = done.json["quality"]["items"]["Book"]
+    assert (book["count"], book["dropped"]) == (0, {"duplicate": 60})
+
+
 # -- exactly once ----------------------------------------------------------------------------
 
 GRAPH = Graph(1500)
@@ -408,7 +426,7 @@ path = "out.jsonl"
     assert told["whole"] is True
     (page,) = told["items"].values()
     assert (page["count"], page["rejected"]) == (GRAPH.pages, GRAPH.pages // 10)
-    assert page["dropped"] == {}, "what dedupe drops is no item"
+    assert page["dropped"] == {"duplicate": GRAPH.pages}, "not among the items"
     n, title, even = page["fields"].values()
     assert n["kinds"] == {"number": {"count": 1500, "min": 0, "max": 1499}}
     assert (n["rejected"], sum(n["because"].values())) == (150, 150)

@@ -120,7 +120,7 @@ def test_what_is_no_item(thing: Any) -> None:
 
 
 def test_what_is_to_be_known_of_each_item() -> None:
-    """Of what is delivered, dropped and rejected, and not of what turns out to be a duplicate."""
+    """Of what is delivered, dropped, rejected, or turns out to be a duplicate."""
 
     class Picky(Pipeline):
         async def process(self, item: Any, page: Page) -> Any:
@@ -146,6 +146,7 @@ def test_what_is_to_be_known_of_each_item() -> None:
         ("dict", ("n", "more"), (0, True)),
         Lost("dict", "old", rejected=False),
         Lost("dict", "stage_error"),
+        Lost("dict", "duplicate", rejected=False),
         Lost("Book", "item_invalid", True, (("title", "nothing on the page matches"),)),
         Lost("Shelf", "item_invalid", True, (("n", "no"),)),
     ]
