@@ -85,7 +85,7 @@ class Target:
         self._kept = True
         self._suffix = ""
         self._stopped = threading.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="upload")
+        self._thread: ThreadPoolExecutor | None = None
         self._check_path()
 
     @classmethod
@@ -128,8 +128,11 @@ class Target:
     def place(self, crawl: CrawlInfo) -> CrawlInfo:
         """*crawl*, for paths: its root is where the files lie until they are delivered.
 
-        Below the job's directory; without a job, in a temporary one.
+        Below the job's directory; without a job, in a temporary one. To be called first, and again
+        after `aclose`.
         """
+        self._stopped.clear()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="upload")
         if crawl.job_dir is not None:
             name = hashlib.sha256(self.shown.encode()).hexdigest()[:8]
             self._directory = crawl.job_dir / "outbox" / name
@@ -185,9 +188,11 @@ class Target:
         """Let go. What was not delivered stays."""
         self._stopped.set()
         try:
-            await self._in_thread(self._tidy)
+            if self._thread is not None:
+                await self._in_thread(self._tidy)
         finally:
-            self._thread.shutdown(wait=False)
+            if self._thread is not None:
+                self._thread.shutdown(wait=False)
 
     def _tidy(self) -> None:
         """Hang up, and remove the directories that hold nothing."""

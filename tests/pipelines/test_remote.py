@@ -454,6 +454,23 @@ async def test_publishing_killed_between_its_steps(
     assert below(tmp_path) == []
 
 
+async def test_fresh_begins_anew(tmp_path: Path) -> None:
+    """One sink sets aside what an abandoned run had written, and then serves the new one."""
+    sink = Jsonl("memory://shelf/x.jsonl")
+    await begin(sink, tmp_path)
+    await stage(sink, ITEMS)
+    await sink.aclose()
+    sink = Jsonl("memory://shelf/x.jsonl")
+    await sink.open(replace(crawl_info(tmp_path), resumed=True))
+    await sink.set_aside()
+    await sink.aclose()
+    await deliver(sink, ITEMS[:1], tmp_path, "20270101T000000Z")
+    assert [json.loads(line) for line in stored()["/shelf/x.jsonl"].splitlines()] == ITEMS[:1]
+    (aside,) = below(tmp_path)
+    assert aside.endswith("x.jsonl.partial.aside-20260102T030405Z")
+    assert len((tmp_path / aside).read_bytes().splitlines()) == 2
+
+
 async def test_both_are_gone(tmp_path: Path) -> None:
     sink = Jsonl("memory://shelf/x.jsonl")
     await begin(sink, tmp_path)
