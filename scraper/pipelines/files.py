@@ -169,7 +169,8 @@ class Files:
 
     def describe(self) -> dict[str, Any]:
         """`kind`, `path`, `records` (files that items point to), and of these `downloaded` (with
-        `bytes`) and `kept`, which were there; `lost`: how many did not come, by reason."""
+        `bytes`) and `kept`, which were there; `lost`: how many did not come, by reason; `live`:
+        files are there group by group, and stay, however the crawl ends."""
         counts = self._store.counts if self._store is not None else {}
         lost = {name[5:]: n for name, n in sorted(counts.items()) if name.startswith("lost:")}
         numbers = {name: counts.get(name, 0) for name in ("downloaded", "kept", "bytes")}
@@ -179,6 +180,7 @@ class Files:
             "records": counts.get("files", 0),
             **numbers,
             "lost": lost,
+            "live": True,
         }
 
     def _tell(self) -> None:

@@ -28,6 +28,7 @@ from scraper import Output, Request, Response, Spider
 
 class Pages(Spider):
     name = "pages"
+    settings = {"crawl": {"max_depth": 0}}  # slow pages are not found in the order of depth
     base: str
 
     async def start(self):
@@ -246,6 +247,34 @@ def test_a_gentle_stop_fetches_nothing_twice(project: Project) -> None:
         complete(project, web, graph, kills=0)
 
 
+def test_what_failed_is_retried_with_its_files(project: Project) -> None:
+    """Also killed on the way, at each point and again."""
+    graph = Graph(200)
+    shop, ailing = Shop(graph), True
+
+    def site(seen: Seen) -> Answer:
+        number = seen.path.rpartition("/")[2]
+        if ailing and seen.path.startswith("/p/") and int(number) % 10 in (3, 6) and number != "3":
+            return text("out of order", 500)
+        return shop(seen)
+
+    prepare(project, more="[retry]\nattempts = 1\n")
+    points = ["reopen:1", "reopen:4", *(f"{point}:1" for point in POINTS), "publish:3"]
+    with Web(site, HOSTS) as web:
+        first = start(project, web).wait().expect(0)
+        assert 0 < first.json["items"] < graph.pages
+        ailing = False
+        for point in points:
+            ended = project.start("failures", "pages", "--retry", env={VARIABLE: point}).wait()
+            assert ended.code == -signal.SIGKILL, f"{point} never came: {ended.err[-2000:]}"
+        done = project.scrape("failures", "pages", "--retry", "--json").expect(0)
+        assert (done.json["items"], done.json["failed"]) == (graph.pages, 0)
+        judge(project, web, graph, kills=len(points))
+    told = next(o for o in done.json["outputs"] if o["kind"] == "files")
+    pointers, missing = counted(graph)
+    assert (told["records"], told["lost"]) == (pointers, {"http_404": missing})
+
+
 # ── manners and limits ───────────────────────────────────────────────────────────────────
 
 
@@ -451,6 +480,7 @@ def test_large_files_do_not_pass_through_memory(project: Project) -> None:
         return text("", 404)
 
     with Web(site) as web:
+        project.path("files").mkdir()
         program = PEAK.format(url=web.url, directory=str(project.path("files")))
         few, many = peak_of(program, 1), peak_of(program, 24)
     assert many - few < 48, f"{few} MB for one file, {many} MB for 24 of 8 MB each"
