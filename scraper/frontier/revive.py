@@ -177,6 +177,8 @@ class _Choice:
         return not fields or any(name in fields for name, _ in errors)
 
     def _repeatable(self, payload: bytes) -> bool:
+        if b'"repeatable":false' not in payload:  # stored where it is not the default
+            return True
         request, _ = awake(payload)
         self.made.unrepeatable += not request.repeatable
         return request.repeatable

@@ -214,6 +214,30 @@ def test_an_unfinished_job(project: Project) -> None:
 ONE_BY_ONE = ("-s", "crawl.concurrency=1", "-s", "crawl.group_interval=0.01")
 
 
+def test_a_run_of_which_nothing_fitted(project: Project) -> None:
+    """It failed, and kept its output aside; mended, it is published after all."""
+    project.spider(shop('"q"'))
+    out = project.path("out.jsonl")
+    out.write_bytes(b'{"name": "of an earlier run"}\n')
+    with Web(Lists()) as web:
+        first = run(project, web).expect(1)
+        assert first.json["items"] == 0
+        said = project.scrape("rejects", "shop").expect(0).err
+        assert str(project.path("out.rejected.jsonl.failed")) in said
+        assert out.read_bytes() == b'{"name": "of an earlier run"}\n'
+        project.spider(shop(HALF))
+        for point in ("reopen:3", "reopen:2", "write:1", "publish:2"):
+            killed = project.start("rejects", "shop", "--retry", env={VARIABLE: point}).wait()
+            assert killed.code == -signal.SIGKILL
+        done = retry(project)
+        assert done["finished"] is True
+        assert len(json_lines(project.path("out.rejected.jsonl"))) == len(names("s"))
+        project.spider(shop(RIGHT))
+        retry(project)
+    assert delivered(project) == once(EVERYTHING)
+    assert not project.path("out.rejected.jsonl").exists()
+
+
 @pytest.mark.parametrize("some_gone", [False, True])
 def test_the_page_has_changed_since(project: Project, some_gone: bool) -> None:
     """What is known stays out, wherever it stands now; what is new is added.
