@@ -62,6 +62,7 @@ class Outputs:
             self._reach("lease")
         for target, entry in redo:
             await target.apply(group, entry.records)
+        if redo:
             self.applied = group
         self._reach("apply")
         await _tell(staged)

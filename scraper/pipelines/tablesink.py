@@ -164,16 +164,16 @@ class TableSink:
 
     async def _persist(self, function: Callable[..., T], *arguments: Any) -> T:
         """The same, again and again while the database is away, for `patience` seconds in all."""
-        waited, pause = 0.0, FIRST_PAUSE
+        clock, pause = asyncio.get_running_loop().time, FIRST_PAUSE
+        end = clock() + self.patience
         while True:
             try:
                 return await self._call(function, *arguments)
             except Away as away:
-                if waited >= self.patience:
+                if (left := end - clock()) <= 0:
                     raise self._gone(away) from away
-            pause = min(pause, LONGEST_PAUSE, self.patience - waited)
-            await asyncio.sleep(pause)
-            waited, pause = waited + pause, pause * 2
+            await asyncio.sleep(min(pause, LONGEST_PAUSE, left))
+            pause *= 2
 
     def _gone(self, away: Away) -> OutOfResource:
         return OutOfResource(

@@ -15,7 +15,7 @@ import pytest
 
 from scraper.testing.points import POINTS, VARIABLE
 from tests.crawl.harness import Project, json_lines
-from tests.crawl.outputs import Output, Rows
+from tests.crawl.outputs import OUTPUTS, Output, Rows
 from tests.crawl.test_sinks import GRAPH, LARGE, complete, judge, prepare, start
 from tests.servers.graph import Graph
 from tests.servers.postgres import PASSWORD, Postgres
@@ -26,11 +26,12 @@ KEYED = f'{SQL}\nkey = ["n"]'
 
 
 @pytest.fixture
-def database(postgres: Postgres, project: Project) -> str:
+def database(postgres: Postgres, project: Project) -> Iterator[str]:
     """A database of its own, whose URL stands in the environment of the project's processes."""
     name = postgres.database()
     project.environ["SHOP_DATABASE"] = postgres.url(name)
-    return name
+    yield name
+    postgres.release(name)
 
 
 @pytest.fixture
@@ -107,6 +108,22 @@ def test_a_server_that_stops_in_mid_crawl(
         assert "refused" in away.err
         postgres.start()
     complete(project, web, made, GRAPH)
+
+
+def test_two_databases_of_which_one_is_away(
+    project: Project, web: Web, postgres: Postgres, output: Callable[[str], Output]
+) -> None:
+    """A group that came into the first and not into the second is not written twice."""
+    first = OUTPUTS["sqlite"]
+    made = output(f"{first.tables}\n\n{KEYED}")
+    prepare(project, made)
+    crawl = start(project, web, made)
+    web.after(60, postgres.stop)
+    crawl.wait().expect(4)
+    web.forget_alarms()
+    postgres.start()
+    complete(project, web, made, GRAPH)
+    judge(project, first, GRAPH)
 
 
 def test_connections_that_are_cut_do_not_stop_a_crawl(

@@ -159,15 +159,16 @@ def part(page: str, head: str) -> str:
 
 
 def test_pipelines() -> None:
-    page, common = "docs/pipelines.md", "## Options of every file"
+    page = "docs/pipelines.md"
     assert BUILTINS
     for name in BUILTINS:
         section = part(page, f"### {name}")
         assert section, f"{page} has no section {name}"
         options = parameters(builtin(name).__init__)
         told = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
-        if "every file" in section:
-            told |= set(re.findall(r"^\| `(\w+)` \|", part(page, common), re.MULTILINE))
+        for kind in re.findall(r"every (file|table)", section):
+            common = part(page, f"## Options of every {kind}")
+            told |= set(re.findall(r"^\| `(\w+)` \|", common, re.MULTILINE))
         assert options <= told, f"{page}: {name} has no row for {sorted(options - told)}"
     assert set(OUTPUT_ENDINGS) <= set(spans(page))
     assert missing({field.name for field in fields(CrawlInfo)}, page) == []

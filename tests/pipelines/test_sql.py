@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import hashlib
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from scraper import Item
+from scraper.build import builtin
 from scraper.errors import ConfigError, OutOfResource, UsageError
 from scraper.pipelines.sql import Sql
 from scraper.pipelines.tables import Away
@@ -33,11 +35,12 @@ URL = "SCRAPER_TEST_DATABASE"
 
 
 @pytest.fixture
-def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
+def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A database of its own, whose URL stands in the environment."""
     name = postgres.database()
     monkeypatch.setenv(URL, postgres.url(name))
-    return name
+    yield name
+    postgres.release(name)
 
 
 def table_of(root: Path) -> str:
@@ -97,8 +100,10 @@ class Book(Item):
 
 
 @pytest.fixture
-def on(postgres: Postgres, tmp_path: Path) -> OnPostgres:
-    return OnPostgres(tmp_path, postgres)
+def on(postgres: Postgres, tmp_path: Path) -> Iterator[OnPostgres]:
+    made = OnPostgres(tmp_path, postgres)
+    yield made
+    postgres.release(made.database)
 
 
 naive = dt.datetime.fromisoformat
@@ -310,6 +315,17 @@ async def test_a_deadlock_is_tried_again(on: OnPostgres) -> None:
     assert on.rows("SELECT title FROM book") == [("B",), ("B",)]
 
 
+async def test_a_table_that_somebody_has_locked(on: OnPostgres) -> None:
+    await run(on, [Book(title="A")])
+    job = Job(crawl_info(on.root, job="other"))
+    with on.server.connect(on.database) as other, other.transaction():
+        other.execute("LOCK TABLE book")
+        with pytest.raises(OutOfResource, match="lock timeout"):
+            await run(on, [Book(title="B")], job=job, patience=0)
+    await run(on, job=job)
+    assert len(on.rows("SELECT * FROM book")) == 2
+
+
 async def test_a_disk_that_is_full(on: OnPostgres) -> None:
     """What PostgreSQL says then, it is made to say."""
     job = Job(crawl_info(on.root))
@@ -324,18 +340,6 @@ async def test_a_disk_that_is_full(on: OnPostgres) -> None:
     on.execute("DROP TRIGGER t ON book")
     await run(on, job=job)
     assert len(on.rows("SELECT * FROM book")) == 2
-
-
-async def test_two_crawls_make_the_same_tables_at_once(on: OnPostgres) -> None:
-    sinks = [on.sink() for _ in range(6)]
-    for place, sink in enumerate(sinks):
-        await sink.open(crawl_info(on.root, job=f"job{place}"))
-        await sink.rewind(None)
-    records = [(await process(sink, [Book(title="A")]))[0] for sink in sinks]
-    await asyncio.gather(*(s.apply(1, r) for s, r in zip(sinks, records, strict=True)))
-    for sink in sinks:
-        await sink.aclose()
-    assert len(on.rows("SELECT * FROM book")) == len(sinks)
 
 
 # Columns ----------------------------------------------------------------------------------------
@@ -506,3 +510,13 @@ async def test_mysql_that_cuts_a_connection(mariadb: MariaDb, tmp_path: Path) ->
         await sink.apply(group, records)
     await sink.aclose()
     assert sorted(database.rows("SELECT title FROM book")) == [("1",), ("2",)]
+
+
+def test_without_sqlalchemy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("scraper.pipelines.sql.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "scraper.pipelines.sql")
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    with pytest.raises(UsageError) as caught:
+        builtin("sql")
+    assert "pip install 'scraper-framework[sql]'" in str(caught.value)

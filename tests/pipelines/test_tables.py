@@ -8,6 +8,7 @@ import enum
 import json
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -38,14 +39,17 @@ LATER = "20260103T030405Z"
 
 
 @pytest.fixture(params=["sqlite", "sql-sqlite", "postgresql", "mariadb"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
-        return OnSqlite(tmp_path)
-    if request.param == "sql-sqlite":
-        return ThroughSql(tmp_path)
-    if request.param == "mariadb":
-        return OnMariaDb(tmp_path, request.getfixturevalue("mariadb"))
-    return OnPostgres(tmp_path, request.getfixturevalue("postgres"))
+        yield OnSqlite(tmp_path)
+    elif request.param == "sql-sqlite":
+        yield ThroughSql(tmp_path)
+    elif request.param == "mariadb":
+        yield OnMariaDb(tmp_path, request.getfixturevalue("mariadb"))
+    else:
+        made = OnPostgres(tmp_path, request.getfixturevalue("postgres"))
+        yield made
+        made.server.release(made.database)
 
 
 class Colour(enum.Enum):
@@ -421,6 +425,31 @@ async def test_first_items_that_come_at_once(database: Database) -> None:
     await sink.apply(1, records)
     await sink.aclose()
     assert len(database.rows("SELECT * FROM book")) == 20
+
+
+async def test_crawls_that_make_the_same_tables_at_once(database: Database) -> None:
+    async def crawl(name: str) -> None:
+        job = Job(crawl_info(database.root, job=name))
+        await run(database, *([Book(title=f"{n}")] for n in range(4)), job=job)
+
+    await asyncio.gather(*(crawl(f"job{n}") for n in range(6)))
+    assert len(database.rows("SELECT * FROM book")) == 24
+    assert len(database.rows("SELECT * FROM _scrape_runs")) == 6
+
+
+async def test_one_sink_that_is_opened_twice(database: Database) -> None:
+    """As when a run that was abandoned is set aside before the new one begins."""
+    await run(database, [Book(title="A")], job=Job(crawl_info(database.root)), end="")
+    sink = database.sink()
+    await sink.open(crawl_info(database.root))
+    await sink.set_aside()
+    await sink.aclose()
+    await sink.open(crawl_info(database.root, started=LATER))
+    await sink.rewind(None)
+    records, _ = await process(sink, [Book(title="B")])
+    await sink.apply(1, records)
+    await sink.aclose()
+    assert sorted(database.rows("SELECT title FROM book")) == [("A",), ("B",)]
 
 
 # Keys -------------------------------------------------------------------------------------------

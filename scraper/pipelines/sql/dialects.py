@@ -304,19 +304,30 @@ _KNOWN: Mapping[str, Callable[[Theirs], Dialect]] = MappingProxyType({
     "sqlite": _sqlite,
 })
 
+_MYSQL = (
+    "SET sql_mode = concat(@@sql_mode, ',STRICT_ALL_TABLES')",
+    "SET innodb_lock_wait_timeout = {seconds}",
+    "SET lock_wait_timeout = {seconds}",
+)
 _SESSION: Mapping[str, Sequence[str]] = MappingProxyType({
-    "mariadb": (_STRICT := "SET sql_mode = concat(@@sql_mode, ',STRICT_ALL_TABLES')",),
-    "mysql": (_STRICT,),
+    "mariadb": _MYSQL,
+    "mysql": _MYSQL,
     # Zones are written out; a column without one gets UTC. What is committed is on the disk.
-    "postgresql": ("SET TIME ZONE 'UTC'", "SET synchronous_commit = on"),
-    "sqlite": ("PRAGMA synchronous = FULL",),
+    "postgresql": (
+        "SET TIME ZONE 'UTC'",
+        "SET synchronous_commit = on",
+        "SET lock_timeout = '{seconds}s'",
+    ),
+    "sqlite": ("PRAGMA synchronous = FULL", "PRAGMA busy_timeout = {seconds}000"),
 })
-"""What is said to a database on each connection: nothing is cut, rounded or lost in silence."""
+"""What is said to a database: cut, round and lose nothing in silence, and wait for no lock longer
+than so many seconds."""
 
 
-def each_connection(engine: Engine) -> None:
+def each_connection(engine: Engine, seconds: float) -> None:
     """Say it on every connection that *engine* makes."""
-    statements = _SESSION.get(engine.dialect.name, ())
+    said = _SESSION.get(engine.dialect.name, ())
+    statements = [statement.format(seconds=max(1, round(seconds))) for statement in said]
 
     def connected(connection: Any, record: Any) -> None:
         cursor = connection.cursor()

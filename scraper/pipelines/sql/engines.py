@@ -25,8 +25,11 @@ def shown(url: URL, schema: str | None) -> str:
     return f"{url.get_backend_name()}://{url.host or ''}{port}{database}{inside}"
 
 
-def engine_for(url: URL, where: str) -> Engine:
-    """An engine with one connection. Raises `ConfigError` when no driver can take *url*."""
+def engine_for(url: URL, where: str, patience: float) -> Engine:
+    """An engine with one connection. *patience*: seconds to wait for a lock.
+
+    Raises `ConfigError` when no driver can take *url*.
+    """
     try:
         engine = sa.create_engine(
             url,
@@ -57,7 +60,7 @@ def engine_for(url: URL, where: str) -> Engine:
             f"{where}: {url.drivername} is a driver for asyncio, and a thread writes here",
             hint='Use one that blocks: "postgresql+psycopg://…", "mysql+pymysql://…".',
         )
-    each_connection(engine)
+    each_connection(engine, patience)
     return engine
 
 

@@ -64,7 +64,9 @@ class Sql(TableSink):
         return "sql"
 
     def _store(self, crawl: CrawlInfo) -> Store:
-        return SqlStore(_url(self._url), self._schema, upserts=bool(self._key))
+        return SqlStore(
+            _url(self._url), self._schema, upserts=bool(self._key), patience=self.patience
+        )
 
 
 def _url(url: str) -> URL:

@@ -28,15 +28,23 @@ BATCH = 1000
 
 class SqlStore:
     """The database behind *url*, used by one thread. *upserts*: rows will have a key.
+    *patience*: seconds to wait for a lock.
 
     Raises `ConfigError` for a URL that means no database, or a driver that is missing.
     """
 
-    def __init__(self, url: URL, schema: str | None = None, *, upserts: bool = False) -> None:
+    def __init__(
+        self,
+        url: URL,
+        schema: str | None = None,
+        *,
+        upserts: bool = False,
+        patience: float = 30.0,
+    ) -> None:
         self.where = shown(url, schema)
         self.schema = schema
         self.tables: dict[Heading, sa.Table] = {}
-        self._engine = engine_for(url, self.where)
+        self._engine = engine_for(url, self.where, patience)
         self._password = str(url.password or "")
         self._upserts = upserts
         self._know(Dialect.of(self._engine.dialect))
