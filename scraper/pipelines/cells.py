@@ -217,9 +217,13 @@ def _json(value: Any, cell: Cell) -> str:
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
+def _finite(value: float | Decimal) -> bool:
+    return value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
+
+
 def _text(value: Any, cell: Cell) -> str | None:
     if type(value) is not str:
-        if isinstance(value, float | Decimal) and not math.isfinite(value):
+        if isinstance(value, float | Decimal) and not _finite(value):
             return None
         value = value.value if isinstance(value, enum.Enum) else value
         if not isinstance(value, str):

@@ -135,7 +135,8 @@ def hints_of(model: type) -> dict[str, Any]:
     if issubclass(model, BaseModel):
         found = {name: info.annotation for name, info in model.model_fields.items()}
         computed = model.model_computed_fields
-        return found | {name: info.return_type for name, info in computed.items()}
+        found |= {name: info.return_type for name, info in computed.items()}
+        return found | _serialised(model)
     try:
         hints = get_type_hints(model)
     except Exception:  # noqa: BLE001 - annotations that name what is not there any more
@@ -143,3 +144,17 @@ def hints_of(model: type) -> dict[str, Any]:
     if is_dataclass(model):
         return {f.name: hints.get(f.name, Any) for f in fields(model)}
     return hints
+
+
+def _serialised(model: type[BaseModel]) -> dict[str, Any]:
+    """What the model's own serializers make of fields; `Any` where they do not say it."""
+    found: dict[str, Any] = {}
+    for decorator in model.__pydantic_decorators__.field_serializers.values():
+        if "json" in decorator.info.when_used:
+            continue  # not when values are wanted
+        try:
+            made = get_type_hints(decorator.func).get("return", Any)
+        except Exception:  # noqa: BLE001 - annotations that name what is not there any more
+            made = Any
+        found.update(dict.fromkeys(decorator.info.fields, made))
+    return found

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 from uuid import UUID
 
 import pytest
+from pydantic import computed_field, field_serializer
 
 from scraper import Item
 from scraper.errors import ConfigError, DamagedState, UsageError
@@ -250,6 +251,42 @@ async def test_a_value_assigned_that_does_not_fit_is_rejected(database: Database
     rejected = await run(database, [wrong, Book(title="B")])
     assert [each.reason for each in rejected] == ["item_invalid"]
     assert database.rows("SELECT title FROM book") == [("B",)]
+
+
+class Written(Item):
+    price: Decimal
+    when: dt.date
+    odd: int
+    names: list[str]
+
+    @field_serializer("price")
+    def _price(self, price: Decimal) -> str:
+        return f"{price} EUR"
+
+    @field_serializer("when")
+    def _when(self, when: dt.date) -> int:
+        return when.year
+
+    @field_serializer("odd")
+    def _odd(self, odd: int):  # type: ignore[no-untyped-def]  # it does not say what it makes
+        return str(odd)
+
+    @field_serializer("names", when_used="json")
+    def _names(self, names: list[str]) -> str:
+        return ",".join(names)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def double(self) -> int:
+        return 2 * self.odd
+
+
+async def test_columns_are_of_what_serializers_make(database: Database) -> None:
+    item = Written(price=Decimal(5), when=dt.date(2024, 1, 31), odd=7, names=["a"])
+    assert await run(database, [item]) == []
+    assert database.rows('SELECT price, "when", odd, "double" FROM written') == [
+        ("5 EUR", 2024, "7", 14)
+    ]
 
 
 async def test_fields_and_provenance(database: Database) -> None:
