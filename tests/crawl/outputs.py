@@ -175,6 +175,14 @@ def sqlite_file(root: Path) -> Rows:
     ]
 
 
+def four(root: Path) -> Rows:
+    """All four hold the same records, each by its own reader; the order is that of the commits."""
+    first, *others = (read(root) for read in (jsonl_gz, csv_file, sqlite_file, parquet))
+    for rows in others:
+        assert rows == first
+    return first
+
+
 OUTPUTS: dict[str, Output]
 
 
@@ -204,5 +212,10 @@ OUTPUTS = {
     ),
     "sqlite": Output('use = "sqlite"\npath = "out.sqlite"', sqlite_file),
     "sqlite, by key": Output('use = "sqlite"\npath = "out.sqlite"\nkey = ["n"]', sqlite_file),
+    "four": Output(
+        'use = "jsonl"\npath = "out.jsonl.gz"\n\nuse = "csv"\npath = "out.csv"\n\n'
+        'use = "sqlite"\npath = "out.sqlite"\n\nuse = "parquet"\npath = "out.parquet"',
+        four,
+    ),
     "items": Output('use = "jsonl"\npath = "out/{item}.jsonl"', by_item, both=True),
 }
