@@ -362,8 +362,7 @@ class Job:
     def history(self, *, but: str = "") -> list[dict[str, Any]]:
         """The runs that ended, oldest first; one that was retried, as it ended last.
 
-        *but*: the one that was started then is left out, as is a line that was torn by a power
-        cut.
+        *but*: the run of that name (`run`) is left out, as is a line that was torn by a power cut.
         """
         runs: dict[Any, dict[str, Any]] = {}
         with suppress(FileNotFoundError):
@@ -371,8 +370,8 @@ class Job:
                 with suppress(ValueError):
                     run = json.loads(line)
                     if isinstance(run, dict):
-                        runs[run.get("started", len(runs))] = run
-        return [run for run in runs.values() if not but or run.get("started") != but]
+                        runs[run.get("run", len(runs))] = run
+        return [run for run in runs.values() if not but or run.get("run") != but]
 
     def __repr__(self) -> str:
         return f"<Job {self.spider}/{self.name}>"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +66,8 @@ class Revival:
 class Identity:
     """What a job is fixed to when it is created.
 
-    `started`: of the stored job, when one is `resumed`. `abandoned`: when the run was started that
+    `started`: of the stored job, when one is `resumed`. `run`: names this run and its retries, and
+    no other; known once the ledger is open. `abandoned`: when the run was started that
     this one takes the place of; its partial outputs are set aside. `clear` moves an old ledger out
     of the way, once nothing else can stop this run from beginning. `wanted(sinks, started)`
     describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
@@ -76,6 +78,7 @@ class Identity:
 
     started: str
     root: Path
+    run: str = ""
     job: str | None = None
     directory: Path | None = None
     resumed: bool = False
@@ -202,7 +205,9 @@ class Crawl:
             stored = job_of(recovery.state)
             if stored is not None:
                 identity.notes += identity.compare(stored, wanted)
+                identity.run = str(stored.get("run", ""))
             else:
+                identity.run = wanted["run"] = secrets.token_hex(8)
                 state = {"job": json.dumps(wanted).encode(), "phase": RUNNING}
                 claims = identity.claims(parts.chain.lasting) if identity.claims else {}
                 await parts.frontier.commit(Batch(state=state, claims=dict(claims)))

@@ -134,12 +134,12 @@ class Profile:
             return
         self._changed = True
         items.rejected = max(items.rejected - number, 0)
-        items.reasons = _less(items.reasons, lost.reason, number)
+        _discount(items.reasons, lost.reason, number)
         for name, message in lost.fields:
             at_fault = items.fields.get(name) or items.fields.get(OTHER)
             if at_fault is not None:
                 at_fault.rejected = max(at_fault.rejected - number, 0)
-                at_fault.because = _less(at_fault.because, message, number)
+                _discount(at_fault.because, message, number)
         if not (items.count or items.rejected or items.dropped):
             self._items = {name: one for name, one in self._items.items() if one is not items}
 
@@ -256,9 +256,13 @@ def _count(counter: Counter[str], name: str) -> None:
     counter[name if name in counter or len(counter) < MAX_REASONS else OTHER] += 1
 
 
-def _less(counter: Counter[str], name: str, number: int) -> Counter[str]:
-    counter[name if name in counter else OTHER] -= number
-    return +counter
+def _discount(counter: Counter[str], name: str, number: int) -> None:
+    """Undo `_count`. Who asks may not know the name any more: then it is one of those there."""
+    for place in (name, OTHER, *(place for place, _ in counter.most_common())):
+        taken = min(counter[place], number)
+        counter[place] -= taken
+        number -= taken
+    counter += Counter()  # only what is left
 
 
 def _stored(one: Field) -> list[Any]:

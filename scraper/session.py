@@ -270,7 +270,7 @@ def _opened(
         identity.wanted = partial(_identity, parts.spider, output)
         identity.compare = jobs.compare
         identity.claims = keeper.claims
-        identity.history = partial(job.history, but=identity.started)
+        identity.history = lambda: job.history(but=identity.run)
         crawl = Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)
@@ -278,7 +278,8 @@ def _opened(
             job.forget()
             raise
         if crawl.result is not None and crawl.result.ended in ("finished", "limit", "failed"):
-            job.record({"started": identity.started, **crawl.result.as_dict()})
+            told = {"run": identity.run, "started": identity.started}
+            job.record(told | crawl.result.as_dict())
 
 
 def _identity(

@@ -331,6 +331,18 @@ def test_history_survives_a_torn_line(tmp_path: Path) -> None:
         assert [run["pages"] for run in job.history()] == [1, 3]
 
 
+def test_a_run_and_its_retries_are_one(tmp_path: Path) -> None:
+    """By name: two short runs may be started in the same second."""
+    job = Job(tmp_path, "books")
+    with job.locked():
+        for run, pages in (("a", 1), ("b", 2), ("b", 3), ("c", 4)):
+            job.record({"run": run, "started": STARTED, "pages": pages})
+        job.record({"pages": 5})
+        job.record({"pages": 6})
+    assert [run["pages"] for run in job.history()] == [1, 3, 4, 5, 6]
+    assert [run["pages"] for run in job.history(but="b")] == [1, 4, 5, 6]
+
+
 async def test_status_of_all_jobs(tmp_path: Path) -> None:
     assert jobs(tmp_path) == []
     running, finished = Job(tmp_path, "books", "b"), Job(tmp_path, "books", "a")

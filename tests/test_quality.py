@@ -282,6 +282,44 @@ def test_rejected_and_dropped_items() -> None:
     assert set(fields) == {"title", "price", "tags"}
 
 
+def at_fault(name: str, message: str) -> list[dict[str, Any]]:
+    return [{"field": name, "message": message}]
+
+
+def test_rejected_items_that_count_no_more() -> None:
+    profile = profile_of(Book(title="a"))
+    before = profile.summary()
+    known = lost("Book", "item_invalid", at_fault("price", "no"))
+    for _ in range(3):
+        profile.add(known)
+    profile.add(lost("Book", "item_invalid", at_fault("price", "not at all")))
+    profile.regain(known, 2)
+    price = profile.summary()["Book"]["fields"]["price"]
+    assert (price["rejected"], price["because"]) == (2, {"no": 1, "not at all": 1})
+    profile.regain(lost("Book", "item_invalid", at_fault("price", "")), 2)  # why is forgotten
+    assert profile.summary() == before
+    profile.regain(lost("Book", "item_invalid"), 5)
+    profile.regain(lost("Author", "item_invalid", at_fault("name", "")), 1)
+    assert profile.summary() == before
+
+
+faults = st.tuples(st.sampled_from("ab"), st.integers(0, 40), st.integers(0, 300))
+
+
+@given(st.lists(faults, max_size=60), st.booleans())
+def test_all_that_was_rejected_and_regained_leaves_nothing(
+    given: list[tuple[str, int, int]], told: bool
+) -> None:
+    profile = Profile()
+    for item, n, m in given:
+        profile.add(lost(item, f"reason {n}", at_fault(f"field {m}", f"message {n}")))
+    profile = Profile.load(profile.dump())
+    for item, n, m in given:
+        message = f"message {n}" if told else ""
+        profile.regain(lost(item, f"reason {n}", at_fault(f"field {m}", message)), 1)
+    assert profile.summary() == {}
+
+
 def test_only_rejected_items() -> None:
     profile = Profile()
     profile.add(lost("Book", "item_invalid", [{"field": "price", "message": "no"}]))

@@ -69,12 +69,13 @@ def last_run(job: Job, status: JobStatus) -> Assessment:
     rules = rules_of(job.spider)
     summary = job.summary()
     state = summary.state if summary is not None else {}
-    arguments = (job_of(state) or {}).get("arguments", {})
+    stored = job_of(state) or {}
+    run, arguments = str(stored.get("run", "")), stored.get("arguments", {})
     history = job.history()
     last = history[-1] if history else {}
-    told = last.get("quality") or {}
+    told = last.get("quality")
     over = not status.running and status.phase not in UNFINISHED
-    if told.get("started") == status.started and over:
+    if told and over and last.get("run") == run:
         earlier = earlier_runs(history[:-1], arguments, rules)
         findings = [Finding(**finding) for finding in told["findings"]]
         return Assessment(
@@ -88,7 +89,7 @@ def last_run(job: Job, status: JobStatus) -> Assessment:
         complete=True,
         finished=False,
         arguments=arguments,
-        history=job.history(but=status.started),
+        history=job.history(but=run),
     )
 
 

@@ -327,7 +327,7 @@ class StagedPage:
         """What was noted, as it turned out: an item that is a duplicate was lost. Once."""
         for item in self.items:
             observed, item.observed = item.observed, None
-            if observed is None or item.counted is BEFORE:  # which was counted then
+            if observed is None:
                 continue
             if item.counted is DOUBLE and not isinstance(observed, Lost):
                 observed = Lost(observed[0], DUPLICATE, rejected=False)

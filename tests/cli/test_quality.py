@@ -56,7 +56,7 @@ async def keep(
     with job.locked():
         frontier = SqliteFrontier(job.ledger)
         await frontier.open()
-        made = identity(spider="good", arguments={}, sinks=[], started=STARTED)
+        made = identity(spider="good", arguments={}, sinks=[], started=STARTED) | {"run": "this"}
         state = {"job": json.dumps(made).encode(), "phase": phase}
         if profile is not None:
             state["quality"] = profile.dump()
@@ -75,7 +75,8 @@ async def keep(
                 arguments={},
                 history=job.history(),
             )
-            job.record({"ended": "finished", "arguments": {}, "quality": assessment.as_dict()})
+            run = {"run": "this" if last else f"{n}", "ended": "finished", "arguments": {}}
+            job.record(run | {"quality": assessment.as_dict()})
     return job
 
 

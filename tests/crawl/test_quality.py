@@ -344,6 +344,37 @@ def test_from_python_without_a_job(web: Web) -> None:
     assert run(Titles, base=web.url, settings={"quality.action": "off"}).quality == {}
 
 
+def test_a_retry_completes_the_numbers(shop: Project, site: Shop, web: Web) -> None:
+    good = crawl(shop, web).expect(0).json["quality"]["items"]
+    site.gone = {"seller"}
+    done = crawl(shop, web).expect(0)
+    assert findings(done) == [("rejected", "Book", "seller"), ("count", "Book", None)]
+    shop.spider(SHOP_SPIDER.replace('Css(".seller")', 'Css(".vendor", "h1")'))
+    done = shop.scrape("rejects", "shop", "--retry", "--json").expect(0)
+    assert done.json["items"] == 61
+    quality = done.json["quality"]
+    assert (quality["whole"], quality["compared"], findings(done)) == (True, 1, [])
+    book = quality["items"]["Book"]
+    assert (book["count"], book["rejected"], book["reasons"]) == (60, 0, {})
+    assert (book["fields"]["seller"]["rejected"], book["fields"]["seller"]["because"]) == (0, {})
+    assert book["fields"]["price"] == good["Book"]["fields"]["price"]
+    assert quality["items"]["Shelf"] == good["Shelf"]
+    told = json.loads(shop.scrape("quality", "shop", "--json").expect(0).out)
+    assert (told["items"], told["compared"]) == (quality["items"], 1)
+    assert crawl(shop, web).expect(0).json["quality"]["compared"] == 2
+
+
+def test_a_retry_of_what_failed_by_its_quality(shop: Project, site: Shop, web: Web) -> None:
+    chain(shop, '[quality]\naction = "fail"\n')
+    crawl(shop, web).expect(0)
+    site.gone = {"seller"}
+    assert crawl(shop, web).expect(1).json["ended"] == "failed"
+    site.gone = set()
+    done = shop.scrape("rejects", "shop", "--retry", "--json").expect(0)
+    assert (done.json["ended"], findings(done)) == ("finished", [])
+    assert len(json_lines(shop.path("out.jsonl"))) == 61
+
+
 def test_items_that_earlier_runs_have_delivered(shop: Project, web: Web) -> None:
     dedupe = """
 [quality]
