@@ -27,17 +27,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import random
-import select
-import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,10 +41,8 @@ from hypothesis import strategies as st
 
 from scraper.errors import DamagedState, OutOfResource
 from scraper.frontier.sqlite import SqliteFrontier
-from scraper.frontier.tables import packed, unpacked
-from scraper.http import Request
-from scraper.pipelines.page import StagedPage, group_records
-from scraper.protocols import CrawlInfo, RedoSink
+from scraper.protocols import RedoSink
+from scraper.testing.lives import Job, kill_while_applying, stage
 from scraper.testing.sinks import crawl_info
 from scraper.work import Batch, Redo
 
@@ -58,35 +50,6 @@ __all__ = ["Job", "KeyedSinkContract", "RedoSinkContract", "stage"]
 
 Row = tuple[int, int]
 """An item of the tests: its number and its version."""
-
-
-@dataclass
-class Job:
-    """A job's ledger, as far as one sink goes. `redo`: groups that may not be applied yet."""
-
-    crawl: CrawlInfo
-    position: Any = None
-    redo: list[tuple[int, list[bytes]]] = field(default_factory=list)
-    group: int = 0
-    begun: bool = False
-
-    def commit(self, records: Sequence[bytes], *, keep: bool = False) -> int:
-        """A group is durable, those before it were applied (*keep*: or not). Its number."""
-        self.group += 1
-        had = self.position["records"] if self.position else 0
-        self.position = json.loads(json.dumps({"group": self.group, "records": had + len(records)}))
-        stored = unpacked(packed(records))
-        self.redo = [*(self.redo if keep else ()), (self.group, stored)]
-        return self.group
-
-
-async def stage(sink: RedoSink, items: Iterable[Any]) -> list[bytes]:
-    """The records that *sink* makes of *items*."""
-    page = StagedPage(Request("https://example.com/"))
-    for item in items:
-        page.begin()
-        assert await sink.process(item, page) is item
-    return list(group_records([page]).get(sink, []))
 
 
 class RedoSinkContract:
@@ -242,7 +205,13 @@ class RedoSinkContract:
             async with self.process(job, tmp_path) as sink:
                 job.commit(await stage(sink, self.items(group)))
             came += group
-            _kill_while_applying(self, job, tmp_path, 0.2 * 10 ** (-2 * dice.random()))
+            spec = {
+                "started": job.crawl.started,
+                "position": job.position,
+                "group": job.redo[-1][0],
+            }
+            delay = 0.2 * 10 ** (-2 * dice.random())
+            kill_while_applying(type(self), tmp_path, spec, job.redo[-1][1], delay)
         async with self.process(job, tmp_path):
             pass
         self.check(tmp_path, came)
@@ -456,60 +425,3 @@ class KeyedSinkContract(RedoSinkContract):
         await self.deliver(Job(later), tmp_path, [(2, 2), (3, 2)])
         assert dict(self.delivered(tmp_path))[2] == 2
         assert len(self.delivered(tmp_path)) == len(dict(self.delivered(tmp_path)))
-
-
-# A process that is killed ------------------------------------------------------------------------
-
-
-def _kill_while_applying(contract: RedoSinkContract, job: Job, root: Path, delay: float) -> None:
-    """Start a process that applies the job's last group, and kill it *delay* seconds later.
-
-    It may have finished by then, or not have begun to write: all of that must come to the same.
-    """
-    group, records = job.redo[-1]
-    spec = root / "killed.json"
-    spec.write_text(
-        json.dumps({"position": job.position, "group": group, "started": job.crawl.started})
-    )
-    (root / "killed.records").write_bytes(packed(records))
-    cls = type(contract)
-    script = (
-        f"from {cls.__module__} import {cls.__qualname__} as Contract\n"
-        "from scraper.testing.redo import apply_and_wait\n"
-        f"apply_and_wait(Contract(), {str(root)!r})\n"
-    )
-    child = subprocess.Popen(  # noqa: S603 - this very interpreter
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        begun = child.stdout.readline()
-        if begun == b"applying\n":
-            select.select([child.stdout], [], [], delay)
-        child.kill()
-        said = child.stderr.read().decode()
-    assert begun == b"applying\n", said
-    assert child.returncode == -signal.SIGKILL
-
-
-def apply_and_wait(contract: RedoSinkContract, directory: str) -> None:
-    """The process that is killed: it applies a group, and says when it begins and ends."""
-    root = Path(directory)
-    spec = json.loads((root / "killed.json").read_text())
-    records = unpacked((root / "killed.records").read_bytes())
-    crawl = replace(crawl_info(root, started=spec["started"]), resumed=True)
-
-    async def live() -> None:
-        sink = contract.make(root)
-        await sink.open(crawl)
-        await sink.rewind(spec["position"])
-        os.write(1, b"applying\n")
-        await sink.apply(spec["group"], records)
-        os.write(1, b"applied\n")
-        await asyncio.Event().wait()
-
-    asyncio.run(live())
