@@ -277,6 +277,8 @@ class _Format:
         with parquet.ParquetWriter(out, schema, compression=sink.compression) as writer:
             if base is not None:
                 for table in _row_groups(base):
+                    if journal is not None:
+                        journal.check()
                     writer.write_table(table.cast(schema), row_group_size=table.num_rows)
             for group in _groups(journal, rows, columns, schema, sink.row_group):
                 writer.write_table(group, row_group_size=group.num_rows)

@@ -68,12 +68,14 @@ def head_line(head: Mapping[str, Any]) -> bytes:
 class Journal:
     """The first *size* bytes of the journal *path*.
 
-    `head`: its first line. Raises `DamagedState` for what is no journal.
+    `head`: its first line. Raises `DamagedState` for what is no journal. *given_up*: whether
+    nobody waits for its rows any more.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, given_up: Callable[[], bool] = lambda: False) -> None:
         self.path = path
         self.size = size
+        self._given_up = given_up
         first = next(self._lines(), [b""])[0]
         try:
             self.head: dict[str, Any] = dict(json.loads(first))
@@ -86,7 +88,14 @@ class Journal:
         _, *rows = next(lines)
         if rows:
             yield rows
-        yield from lines
+        for rows in lines:
+            self.check()
+            yield rows
+
+    def check(self) -> None:
+        """Raises `ScraperError` when nobody waits for what is made of it."""
+        if self._given_up():
+            raise ScraperError(f"{self.path}: given up before the file was made")
 
     def _lines(self) -> Iterator[list[bytes]]:
         rest: list[bytes] = []
@@ -130,7 +139,7 @@ class _Beginning(io.RawIOBase):
 class RowFile(AppendFile):
     """An append file whose content, when it is finished, is made anew: see `Format`.
 
-    *known*: rows were committed to it, so that it cannot be missing.
+    *known*: rows were committed to it, whoever knows how many.
     """
 
     def __init__(
@@ -147,6 +156,12 @@ class RowFile(AppendFile):
         self._making = self.working.with_name(self.working.name + ".making")
         self._form = form
         self._known = known
+        self._closed = False
+
+    @property
+    def has_rows(self) -> bool:
+        """Rows were committed to it, so that it cannot be missing."""
+        return self._known or bool(self._committed)
 
     def _settle(self, size: int | None) -> int:
         target = super()._settle(size)
@@ -191,7 +206,7 @@ class RowFile(AppendFile):
         if not size and not self._keep_empty:
             os.truncate(self.working, 0)
             return
-        journal = Journal(self.working, size) if size else None
+        journal = Journal(self.working, size, lambda: self._closed) if size else None
         base = self.base if journal is not None and journal.head.get("base") else None
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         try:
@@ -214,8 +229,7 @@ class RowFile(AppendFile):
         return self._claim.sealed if self._claim.ours else None
 
     def _publish(self) -> None:
-        lost = not self.working.exists() and not self.path.exists()
-        if lost and (self._known or self._committed):
+        if self.has_rows and not self.working.exists() and not self.path.exists():
             raise DamagedState(
                 f"{self.path} cannot be published: it and {self.working.name} are both gone",
                 hint="Put one of them back, or start anew with --fresh.",
@@ -225,6 +239,10 @@ class RowFile(AppendFile):
     def _is_made(self, path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(self._form.magic)) == self._form.magic
+
+    async def aclose(self) -> None:
+        self._closed = True  # what is being made is left, if a cancelled call has left it to itself
+        await super().aclose()
 
     # ── after it was published, or set aside
 
@@ -239,7 +257,7 @@ class RowFile(AppendFile):
         if not there or self._form.published_at(source) != size:
             what = "is not what this crawl published" if there else "is gone"
             raise UsageError(
-                f"{source} {what}: this crawl cannot add to it",
+                f"{source} {what}, where its rows were delivered: it cannot add to them",
                 hint="Put the output back where it was published, or crawl anew.",
             )
         if self.working.exists():  # left by a crawl that can no longer be resumed
@@ -311,6 +329,22 @@ class RowSet(FileSet):
     async def rewind(self, position: Any) -> None:
         await super().rewind(position)
         self._made = {stream.name: stream.part - 1 for stream in self.streams.values()}
+
+    async def _publish(self, file: AppendFile) -> None:
+        target = self._target
+        here = file.working.exists() or file.path.exists()
+        lost = isinstance(file, RowFile) and file.has_rows and not here
+        if lost and target is not None and not await target.exists(file.path):
+            raise DamagedState(
+                f"{target.url(file.path)} cannot be published: it is not there, and"
+                f" {file.working} is gone",
+                hint="Put one of them back, or start anew with --fresh.",
+            )
+        await super()._publish(file)
+
+    def delivered(self) -> Iterator[tuple[Path, Path, int | None]]:
+        for path, where, _ in super().delivered():
+            yield path, where, None  # all of a finished file is this run's
 
     async def finish_full(self) -> None:
         """Make files of the parts that were filled since, now that this is committed."""

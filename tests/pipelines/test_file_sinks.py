@@ -406,6 +406,15 @@ class TestJsonStoredCounted(Stored, Counted, Json):
     name = "o-{part}.json"
 
 
+class TestParquetStored(Stored, Columnar):
+    name = "deep/{spider}.parquet"
+
+
+class TestParquetStoredCounted(Stored, Counted, Columnar):
+    name = "o-{part}.parquet"
+    room: ClassVar[int] = 20_000
+
+
 class TestJsonlStoredByItem(Stored):
     name = "{item}.jsonl"
     room: ClassVar[int] = 12_000

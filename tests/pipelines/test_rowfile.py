@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from scraper import Item
 from scraper.errors import DamagedState, OutOfResource, UsageError
 from scraper.pipelines.claim import Claim
 from scraper.pipelines.parquet import Parquet
+from scraper.pipelines.rows import Rows
 from tests.pipelines.parquets import Crawling, content, rows
 
 
@@ -257,6 +259,42 @@ def test_types_that_values_make_are_known_after_a_crash(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert [row["n"] for row in rows(tmp_path / "out/x.parquet")] == [1.0, 0.5, 3.0]
+
+
+def test_a_file_that_nobody_waits_for_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled while it publishes, the process does not go on to the end of a long journal."""
+    begun, go, blocks = threading.Event(), threading.Event(), []
+    original = Rows.cells
+
+    def cells(rows: Rows, lines: Any, columns: Any) -> Any:
+        blocks.append(len(lines))
+        begun.set()
+        assert go.wait(60)
+        return original(rows, lines, columns)
+
+    async def run() -> None:
+        crawling = await Crawling(single(), tmp_path).begin()
+        position = await crawling.group(*[item(single, n) for n in range(2_000)])
+        with monkeypatch.context() as patch:
+            patch.setattr("scraper.pipelines.rowfile._READ", 1_000)
+            patch.setattr(Rows, "cells", cells)
+            publishing = asyncio.create_task(crawling.sink.publish())
+            await asyncio.to_thread(begun.wait, 60)
+            publishing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await publishing
+            closing = asyncio.create_task(crawling.sink.aclose())
+            await asyncio.sleep(0)
+            go.set()
+            await closing
+        assert len(blocks) == 1
+        assert left(tmp_path) == ["x.parquet.lock", "x.parquet.partial"]
+        await publish(single, tmp_path, position)
+
+    asyncio.run(run())
+    assert numbers(tmp_path) == list(range(2_000))
 
 
 # -- set aside -----------------------------------------------------------------------------------
