@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import duckdb
 import pytest
 from pyarrow import parquet
 from pydantic import ByteSize, Field, computed_field
@@ -333,3 +334,46 @@ def test_no_items_no_file(tmp_path: Path) -> None:
     crawl(Parquet("y.parquet", fields=["a", "b"], types={"a": "int"}), tmp_path, [])
     assert types(tmp_path / "y.parquet") == {"a": "int64", "b": "string"}
     assert rows(tmp_path / "y.parquet") == []
+
+
+def test_a_reader_that_is_not_ours(tmp_path: Path) -> None:
+    """DuckDB, which shares no code with pyarrow, finds the same types and values."""
+    plain = Book(title="x", price=Decimal(1), exact=Decimal(1))
+    sink = Parquet("x.parquet", types={"price": "decimal(40, 2)"}, records_per_file=2, row_group=1)
+    crawl(sink, tmp_path, [BOOK, plain, BOOK, plain, BOOK])
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        found = database.sql(f"SELECT * FROM '{tmp_path}/x-*.parquet' ORDER BY filename")
+        told = dict(zip(found.columns, map(str, found.types), strict=True))
+        first, second, *others = found.fetchall()
+    assert told == {
+        "title": "VARCHAR",
+        "price": "DOUBLE",  # it has no decimals of more than 38 digits
+        "exact": "DECIMAL(8,2)",
+        "stock": "BIGINT",
+        "rating": "DOUBLE",
+        "sold": "BOOLEAN",
+        "raw": "BLOB",
+        "day": "DATE",
+        "clock": "TIME",
+        "seen": "TIMESTAMP WITH TIME ZONE",
+        "colour": "VARCHAR",
+        "tags": "VARCHAR[]",
+        "review": 'STRUCT(stars BIGINT, "text" VARCHAR)',
+        "reviews": 'STRUCT(stars BIGINT, "text" VARCHAR)[]',
+        "attributes": "VARCHAR",
+        "double": "BIGINT",
+    }
+    wanted = rows(tmp_path / "x-0001.parquet")
+    for row, want in zip((first, second), wanted, strict=True):
+        assert dict(zip(told, row, strict=True)) == want | {"price": float(want["price"])}
+    assert len(others) == 3
+
+
+@pytest.mark.parametrize("compression", ["zstd", "snappy", "gzip", "brotli", "lz4", "none"])
+def test_compressed_for_others(tmp_path: Path, compression: Any) -> None:
+    items = [{"n": n, "text": f"row {n} " * 20} for n in range(500)]
+    crawl(Parquet("x.parquet", compression=compression), tmp_path, items, group=100)
+    with duckdb.connect() as database:
+        found = database.sql(f"SELECT n, text FROM '{tmp_path}/x.parquet'").fetchall()
+    assert found == [(row["n"], row["text"]) for row in items]
