@@ -44,7 +44,7 @@ $(VENV)/developing: pyproject.toml | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
 	@touch $@ $(VENV)/installed
 
-servers: # nginx, OpenSSH and the documentation that the tests crawl, where apt-get can bring them
+servers: # nginx, databases, OpenSSH and the documentation that tests crawl, where apt-get can bring them
 	@.ci/servers
 
 test: develop servers ## the tests: make test ARGS="tests/crawl -x"

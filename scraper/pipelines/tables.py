@@ -11,14 +11,17 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import groupby
+from string import Formatter
 from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from scraper import urls
 from scraper.errors import ConfigError, DamagedState, ExtractionError
-from scraper.pipelines.cells import FORMS, Cell, Kind, Misfit
+from scraper.pipelines.cells import FORMS, Cell, Kind, Misfit, snake
+from scraper.protocols import CrawlInfo
 
 __all__ = [
     "RUNS",
@@ -29,6 +32,7 @@ __all__ = [
     "Mark",
     "Plan",
     "Store",
+    "TableNames",
     "Transaction",
     "ascii_lower",
     "bad_name",
@@ -36,6 +40,7 @@ __all__ = [
     "cells_for",
     "headings",
     "rows_of",
+    "short",
 ]
 
 RUNS = "_scrape_runs"
@@ -253,6 +258,48 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractContextManager[Transaction]: ...
     def close(self) -> None: ...
+
+
+# Names ------------------------------------------------------------------------------------------
+
+
+class TableNames:
+    """What the option `table` means: a name, or one for each type of item (`by_item`)."""
+
+    def __init__(self, template: str) -> None:
+        self._parts: list[tuple[str, str]] = []
+        self._values: dict[str, str] = {}
+        try:
+            parts = list(Formatter().parse(template))
+        except ValueError as error:
+            raise ConfigError(
+                f"table = {template!r}: {error}",
+                hint="A literal brace is written twice: {{ or }}.",
+            ) from None
+        for text, name, spec, conversion in parts:
+            if name not in (None, "item", "spider", "started") or spec or conversion:
+                raise ConfigError(
+                    f"table = {template!r}: {{{name}}} is not known here",
+                    hint="Use {item}, {spider} or {started}.",
+                )
+            self._parts.append((text, name or ""))
+        self.by_item = any(name == "item" for _, name in self._parts)
+
+    def fill(self, crawl: CrawlInfo) -> None:
+        """Take what is known of the crawl."""
+        self._values = {"": "", "spider": crawl.spider, "started": crawl.started}
+
+    def of(self, item: str) -> str:
+        """The table for items of the type of that name."""
+        values = self._values | {"item": "items" if item == "dict" else snake(item)}
+        return "".join(text + values[name] for text, name in self._parts)
+
+
+def short(text: str) -> str:
+    """*text*, or what stands for it where it is too long to be a key."""
+    if len(text) <= 200:
+        return text
+    return f"{text[:120]}…{sha256(text.encode('utf-8', 'replace')).hexdigest()}"
 
 
 # Whether items fit ------------------------------------------------------------------------------

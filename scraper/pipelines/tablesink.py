@@ -17,11 +17,10 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from string import Formatter
 from typing import Any, Literal, TypeVar
 
 from scraper.errors import ConfigError, DamagedState, ExtractionError, OutOfResource, ScraperError
-from scraper.pipelines.cells import kind_of, snake
+from scraper.pipelines.cells import kind_of
 from scraper.pipelines.columns import Columns, Layout
 from scraper.pipelines.provenance import Provenance, chosen
 from scraper.pipelines.tables import (
@@ -31,12 +30,14 @@ from scraper.pipelines.tables import (
     Mark,
     Plan,
     Store,
+    TableNames,
     Transaction,
     bad_name,
     bad_names,
     cells_for,
     headings,
     rows_of,
+    short,
 )
 from scraper.protocols import CrawlInfo, Page
 from scraper.records import record
@@ -84,7 +85,7 @@ class TableSink:
         self.patience = patience
         self.records: int | None = None
         self._key = tuple(key)
-        self._parts = _parts(table)
+        self._names = TableNames(table)
         self._columns = Columns(table, self.fields, provenance=self.provenance)
         self._places: dict[str, tuple[str, str]] = {}
         self._plans: dict[str, Plan] = {}
@@ -92,8 +93,7 @@ class TableSink:
         self._opened: Store | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._planning = asyncio.Lock()
-        self._values: dict[str, str] = {}
-        self._run = ""
+        self._run = self._output = ""
         self._writer = secrets.token_hex(8)
         self._mark: Mark | None = None
         self._committed: tuple[int, int] | None = None  # group and records, says the ledger
@@ -127,17 +127,19 @@ class TableSink:
 
     async def open(self, crawl: CrawlInfo) -> None:
         store = self._store(crawl)
-        self._values = {"spider": crawl.spider, "started": crawl.started}
+        self._names.fill(crawl)
         self._stateless = crawl.job_dir is None
         # What no job remembers is never resumed, and may share its name with others.
-        self._run = f"{crawl.run}/{self._writer}" if self._stateless else crawl.run
+        self._run = short(f"{crawl.run}/{self._writer}" if self._stateless else crawl.run)
+        self._output = short(self.table)
         self._columns = Columns(store.where, self.fields, provenance=self.provenance)
+        self._places, self._plans, self._prepared = {}, {}, set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tables")
         self._opened = store
         try:
             await self._call(store.check)
-            if not any(field == "item" for _, field in self._parts):
-                self._refuse_name(self._named(""))
+            if not self._names.by_item:
+                self._refuse_name(self._names.of(""))
         except Away as away:
             await self.aclose()
             raise self._gone(away) from away
@@ -206,14 +208,9 @@ class TableSink:
         """The table for items of a type: its name, and as the database compares it."""
         place = self._places.get(item)
         if place is None:
-            table = self._named(item)
+            table = self._names.of(item)
             place = self._places[item] = table, self.store.folded_table(table)
         return place
-
-    def _named(self, item: str) -> str:
-        name = "items" if item == "dict" else snake(item)
-        values = {**self._values, "item": name}
-        return "".join(text + (values[field] if field else "") for text, field in self._parts)
 
     def _refuse_name(self, table: str) -> None:
         bad = bad_name(table, self.store)
@@ -280,7 +277,7 @@ class TableSink:
         self._mark = self._committed = None
         if position is None:
             self.records = 0
-            await self._persist(self.store.forget, self._run, self.table)
+            await self._persist(self.store.forget, self._run, self._output)
             return
         try:
             group, records = int(position["group"]), int(position["records"])
@@ -288,7 +285,7 @@ class TableSink:
             raise DamagedState(f"{self.key}: {position!r} is not a position of it") from None
         self.records = records
         self._committed = group, records
-        self._mark = mark = await self._persist(self.store.mark, self._run, self.table)
+        self._mark = mark = await self._persist(self.store.mark, self._run, self._output)
         if mark is None:
             return
         if mark.group > group or mark.records > records:
@@ -309,13 +306,16 @@ class TableSink:
             stream = self.store.folded_table(heading.table)
             tables[stream] = [heading.model, list(heading.names[: heading.fields])]
         had = old.records if old is not None else 0
-        new = Mark(self._run, self.table, group, had + len(records), self._writer, tables)
+        new = Mark(self._run, self._output, group, had + len(records), self._writer, tables)
         replayed = self._committed is not None and group == self._committed[0]
         if self._committed is not None and replayed:
             if new.records != self._committed[1]:
                 raise self._lost(self._committed[1] - len(records), had)
             self._committed = None
         self._mark = await self._persist(self._deliver, old, new, records, replayed)
+        for stream, (model, names) in tables.items():  # what an earlier process decided, holds
+            known = Layout(model, tuple(names), self.provenance)
+            self._columns.layouts.setdefault(stream, known)
         self.records = max(self.records or 0, new.records)
 
     def _expect_nothing_before(self, group: int | None) -> None:
@@ -369,8 +369,8 @@ class TableSink:
         """The rows are there already. In mode "replace", a run without any leaves no others."""
         self._expect_nothing_before(None)
         if self.mode == "replace" and self._mark is None:
-            mark = await self._persist(self.store.mark, self._run, self.table)
-            new = mark or Mark(self._run, self.table, 0, 0, self._writer, {})
+            mark = await self._persist(self.store.mark, self._run, self._output)
+            new = mark or Mark(self._run, self._output, 0, 0, self._writer, {})
             if mark is None:
                 new = await self._persist(self._deliver, None, new, [])
             self._mark = new
@@ -381,9 +381,9 @@ class TableSink:
         await self._forget_stateless()
 
     async def _forget_stateless(self) -> None:
-        if self._stateless and self._mark is not None:
-            await self._persist(self.store.forget, self._run, self.table)
-            self._mark = None
+        """Nobody goes on with a run without a job; in mode "replace", the next one looks for it."""
+        if self._stateless and self._mark is not None and self.mode == "append":
+            await self._persist(self.store.forget, self._run, self._output)
 
     async def reopen(self, position: Any, aside: Mapping[str, str]) -> Any:
         """Rows are live: there is nothing to bring back."""
@@ -419,25 +419,5 @@ def _make_room(transaction: Transaction, old: Mark | None, new: Mark) -> None:
     for table in sorted(begun):
         transaction.clear(table)
     for mark in others:
-        if mark.tables.keys() & begun:
+        if mark.tables.keys() & begun or (mark.output == new.output and not mark.tables):
             transaction.drop(mark.run, mark.output)
-
-
-def _parts(table: str) -> list[tuple[str, str | None]]:
-    """The pieces of a table's name: text, and the placeholder that follows it."""
-    try:
-        parts = [
-            (text, name, spec or conversion)
-            for text, name, spec, conversion in Formatter().parse(table)
-        ]
-    except ValueError as error:
-        raise ConfigError(
-            f"table = {table!r}: {error}", hint="A literal brace is written twice: {{ or }}."
-        ) from None
-    for _, name, more in parts:
-        if name not in (None, "item", "spider", "started") or more:
-            raise ConfigError(
-                f"table = {table!r}: {{{name}}} is not known here",
-                hint="Use {item}, {spider} or {started}.",
-            )
-    return [(text, name) for text, name, _ in parts]

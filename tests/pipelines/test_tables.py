@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypedDict
@@ -436,6 +436,14 @@ async def test_columns_are_fixed_for_the_run(database: Database) -> None:
     assert sorted(database.rows("SELECT coalesce(a, ''), b FROM items")) == [("", "3"), ("1", "1")]
 
 
+async def test_a_spider_with_a_long_name(database: Database) -> None:
+    job = Job(replace(crawl_info(database.root), spider="s" * 300))
+    for title in ("A", "B"):
+        await run(database, [Book(title=title)], job=job, end="")
+    assert sorted(database.rows("SELECT title FROM book")) == [("A",), ("B",)]
+    assert len(database.rows("SELECT * FROM _scrape_runs")) == 1
+
+
 async def test_columns_of_a_group_that_was_not_applied(database: Database) -> None:
     job = Job(crawl_info(database.root))
     sink = database.sink()
@@ -444,7 +452,8 @@ async def test_columns_of_a_group_that_was_not_applied(database: Database) -> No
     records, _ = await process(sink, [{"a": "1", "b": "1"}])
     job.commit(records)
     await sink.aclose()  # killed: the table was never made, and the records know its columns
-    await run(database, [], job=job)
+    rejected = await run(database, [{"a": "2", "c": "2"}], job=job)
+    assert "no column 'c'" in reason(rejected)
     assert database.rows("SELECT a, b FROM items") == [("1", "1")]
 
 
@@ -756,6 +765,18 @@ async def test_a_crawl_without_a_job_leaves_no_mark(database: Database) -> None:
         await run(database, [Book(title="A")], job=Job(job.crawl), end=end)
     assert database.rows("SELECT * FROM _scrape_runs") == []
     assert len(database.rows("SELECT * FROM book")) == 2
+
+
+async def test_crawls_without_a_job_replace_each_other(database: Database) -> None:
+    crawl = crawl_info(database.root, job=None)
+    await run(database, [Book(title="A"), Author(name="X")], job=Job(crawl), mode="replace")
+    await run(database, [Book(title="B")], job=Job(crawl), mode="replace")
+    assert database.rows("SELECT title FROM book") == [("B",)]
+    assert database.rows("SELECT name FROM author") == []
+    for _ in range(2):
+        await run(database, job=Job(crawl), mode="replace")
+    assert database.rows("SELECT title FROM book") == []
+    assert len(database.rows("SELECT * FROM _scrape_runs")) == 1
 
 
 async def test_a_published_run_goes_on(database: Database) -> None:
