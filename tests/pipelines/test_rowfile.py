@@ -208,9 +208,9 @@ def test_any_history_gives_the_committed_rows(make: Callable[[], Parquet]) -> No
                     continue
             await crawling.sink.aclose()
             if isinstance(event, bytes) and position is not None:
-                journals = sorted((root / "out").glob("*.partial"))
-                with journals[-1].open("ab") as file:
-                    file.write(event)
+                for last in sorted((root / "out").glob("*.partial"))[-1:]:
+                    with last.open("ab") as file:
+                        file.write(event)
             crawling = await resume(make, root, position)
         await crawling.end()
         return committed
