@@ -1,0 +1,6 @@
+"""The tests. The contract suites are shipped, no test modules: pytest explains their asserts, too."""
+
+import pytest
+
+for _suite in ("durable", "frontier", "redo", "reopening", "sinks"):
+    pytest.register_assert_rewrite(f"scraper.testing.{_suite}")

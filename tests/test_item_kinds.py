@@ -360,8 +360,8 @@ def test_what_does_not_fit_is_in_the_rejected_file_and_in_the_log(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("scraper"), "propagate", True)
     result = scraper.run(Assigning, site=site, settings=FAST, output=tmp_path / "a.jsonl")
-    assert (result.items, result.rejected) == (0, 3)
-    assigned, wanting, nowhere = lines(tmp_path / "a.rejected.jsonl")
+    assert (result.items, result.rejected, result.ended) == (0, 3, "failed")
+    assigned, wanting, nowhere = lines(tmp_path / "a.rejected.jsonl.failed")
     assert assigned["reason"] == "item_invalid"
     assert assigned["item"] == "Book"
     assert assigned["errors"][0]["field"] == "price"

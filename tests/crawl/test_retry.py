@@ -114,7 +114,16 @@ def test_what_failed_is_added(project: Project, name: str) -> None:
     assert files(project) == before
 
 
-@pytest.mark.parametrize("name", ["jsonl", "jsonl.gz", "parts", "parquet", "parquet, parts"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jsonl",
+        "parts",
+        "parquet",
+        pytest.param("jsonl.gz", marks=pytest.mark.long),
+        pytest.param("parquet, parts", marks=pytest.mark.long),
+    ],
+)
 def test_killed_at_each_point(project: Project, name: str) -> None:
     """A retry that is killed goes on with either command, and nothing comes twice."""
     output, site = OUTPUTS[name], Ailing()
