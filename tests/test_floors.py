@@ -143,7 +143,6 @@ LINES = 450
 LONGER: dict[str, str] = {
     "testing/frontier.py": "one suite, read test by test",
     "testing/sinks.py": "another",
-    "testing/redo.py": "another",
 }
 """Modules that may be longer, each with its reason."""
 
