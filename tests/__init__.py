@@ -1,4 +1,4 @@
-"""The tests. The contract suites are shipped, no test modules: pytest explains their asserts, too."""
+"""The tests. The contract suites are shipped: pytest explains their asserts, too."""
 
 import pytest
 
