@@ -41,7 +41,7 @@ $(VENV)/installed: pyproject.toml | $(VENV)/made
 	@touch $@
 
 $(VENV)/developing: pyproject.toml | $(VENV)/made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dates,parquet,s3,sftp,shell,sql,xpath,dev]'
 	@touch $@ $(VENV)/installed
 
 servers: # nginx, databases, OpenSSH and the documentation that tests crawl, where apt-get can bring them
