@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -159,18 +159,36 @@ def _run(
         loop = asyncio.get_running_loop()
         for number in before:
             loop.add_signal_handler(number, on_signal, number)
-        return await session.crawl.run()
+        result = await session.crawl.run()
+        if received:
+            _heard_enough(loop, before)
+        return result
 
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             result = runner.run(crawl())
     finally:
         for number, handler in before.items():
-            if handler is not None:
+            if handler is not None and not received:
                 signal.signal(number, handler)  # uvloop leaves its own behind
         for observer in observers:
             observer.on_close("ended")
     return result, received[0] if received else 0
+
+
+def _heard_enough(loop: asyncio.AbstractEventLoop, numbers: Iterable[int]) -> None:
+    """The crawl has stopped as it was asked to: one signal more must not change how it is told.
+
+    What is left is a summary and the interpreter's own end, where a default handler would end the
+    process by the signal or by a traceback. The mask closes the gap between the two handlers.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(numbers))
+    try:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(numbers))
 
 
 def _tell_signal(count: int, busy: int) -> None:

@@ -227,6 +227,23 @@ def test_a_second_run_on_a_running_job_is_refused(pages: Project) -> None:
         assert Counter(r["n"] for r in json_lines(pages.path("out.jsonl"))) == Counter(range(50))
 
 
+def test_signals_that_come_when_the_crawl_has_stopped(pages: Project) -> None:
+    """Someone who holds Ctrl-C down sees the summary and its exit code, no death by a signal."""
+
+    def site(seen: Seen) -> Answer:
+        return SILENT if seen.path == "/p/49" else Graph(50)(seen)
+
+    pages.config("[http]\ntimeout = 60\n")
+    with Web(site) as server:
+        run = pages.start(*base(server), "-o", "out.jsonl")
+        server.wait(lambda web: web.counts()["/p/49"] == 1)
+        run.twice(signal.SIGINT)
+        while run.process.poll() is None:
+            if "stopped ·" in run.err.read_text():
+                run.signal(signal.SIGINT)
+        assert "the same command again" in run.wait().expect(130).err
+
+
 def test_too_many_failures_are_no_success(project: Project) -> None:
     project.spider(GRAPH_SPIDER)
 
