@@ -15,7 +15,7 @@ export SCRAPER_TEST_DATA ?= $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run install develop servers test kill long fuzz lint format bench docs clean
+.PHONY: help run install develop servers test kill long fuzz hostile lint format bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ long: develop servers ## every other long form: all pages beside parsel, memory 
 
 fuzz: develop ## the long form of the property tests: more examples, new ones each time
 	$(BIN)/python -m pytest --hypothesis-profile=long --ignore=tests/crawl $(ARGS)
+
+hostile: develop servers ## the catalogue of the hostile web, every case; writes the documentation's table
+	$(BIN)/python -m pytest -m "case and not long" -n auto --dist worksteal --record-cases $(ARGS)
+	$(BIN)/python -m tests.docs.generate
 
 lint: develop ## ruff and mypy
 	$(BIN)/ruff check

@@ -27,6 +27,8 @@ settings.register_profile("short", deadline=None, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=5_000)
 settings.load_profile("short")
 
+pytest_plugins = ["tests.hostile.recording"]
+
 
 def missing(what: str, way_out: str) -> None:
     """End the running test: it cannot run without *what*."""

@@ -22,6 +22,7 @@ from scraper.cli.app import build_app
 from scraper.config import SECTIONS, HostRule, ItemRule
 from scraper.errors import REASONS
 from tests.docs.markdown import GENERATED, PAGES, ROOT, text_of
+from tests.hostile.recording import recorded
 
 __all__ = ["GENERATORS", "generated", "main"]
 
@@ -192,11 +193,25 @@ def floors() -> Iterator[str]:
     yield ""
 
 
+# Cases ------------------------------------------------------------------------------------------
+
+
+def cases() -> Iterator[str]:
+    """A table of the hostile web: what its suite has proved."""
+    yield ""
+    yield from table(
+        ("Case", "Input", "Outcome"),
+        ((str(row.case), row.input, row.outcome) for row in recorded()),
+    )
+    yield ""
+
+
 GENERATORS: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings,
     "commands": commands,
     "reasons": reasons,
     "floors": floors,
+    "cases": cases,
 }
 
 
