@@ -75,10 +75,10 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        item.user_properties += [("case", list(row)) for row in rows_of(item)]
+        item.user_properties += [("case", row._asdict()) for row in rows_of(item)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        rows = [Row(*row) for name, row in report.user_properties if name == "case" and row]
+        rows = [Row(**row) for name, row in report.user_properties if name == "case"]  # type: ignore[arg-type]
         if report.failed:
             self.failed.update(row.test for row in rows)
         elif report.when == "call" and report.passed:
