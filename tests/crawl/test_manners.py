@@ -424,6 +424,11 @@ def test_what_the_server_sees_is_what_is_reported(project: Project) -> None:
         assert done.json["robots"] == web.counts()["/robots.txt"]
 
 
+@pytest.mark.case(
+    5,
+    "every second request on a kept connection is answered by its end",
+    "an item of every page, once",
+)
 def test_a_server_that_drops_kept_alive_connections_loses_nothing(project: Project) -> None:
     def site(seen: Seen) -> Answer:
         page = fan(60, number(seen))

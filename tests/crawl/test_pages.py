@@ -54,6 +54,11 @@ def starting(*paths: str) -> str:
 # -- redirects -------------------------------------------------------------------------------
 
 
+@pytest.mark.case(
+    38,
+    "two URLs that redirect to one page",
+    "one item; the other URL ends `redirect_duplicate`, which is a skip and no failure",
+)
 def test_two_urls_that_lead_to_one_page_are_one_item(project: Project) -> None:
     with Web(router({"/x": redirect("/t"), "/y": redirect("/t"), "/t": html("T")})) as web:
         done = crawl(project, web, starting("/x", "/y"))
@@ -70,6 +75,7 @@ def test_a_redirect_to_a_page_that_is_linked_too(project: Project) -> None:
         assert done.json["reasons"] == {"redirect_duplicate": 1}
 
 
+@pytest.mark.case(38, "A redirects to B, which sets a cookie and redirects back to A", "an item")
 def test_a_cookie_wall_that_leads_back_is_passed(project: Project) -> None:
     def start(seen: Seen) -> Answer:
         return html("in") if seen.cookies.get("wall") == "1" else redirect("/wall")
@@ -86,6 +92,7 @@ def test_a_cookie_wall_that_leads_back_is_passed(project: Project) -> None:
         assert done.json["reasons"] == {}
 
 
+@pytest.mark.case(31, "a redirect loop", "`redirect_limit`, no item")
 @pytest.mark.parametrize("path", ["/self", "/one"])
 def test_a_redirect_loop_ends_at_the_limit(project: Project, path: str) -> None:
     routes = {"/self": redirect("/self"), "/one": redirect("/two"), "/two": redirect("/one")}
@@ -97,6 +104,7 @@ def test_a_redirect_loop_ends_at_the_limit(project: Project, path: str) -> None:
         assert urls(project, web) == Counter({"/ok": 1})
 
 
+@pytest.mark.case(31, "a chain of 30 redirects", "`redirect_limit`, no item; one of 10 is an item")
 def test_thirty_hops_are_too_many_and_ten_are_not(project: Project) -> None:
     def hops(seen: Seen) -> Answer:
         kind, _, n = seen.path[1:].partition("/")
@@ -111,6 +119,11 @@ def test_thirty_hops_are_too_many_and_ten_are_not(project: Project) -> None:
         assert urls(project, web) == Counter({"/short/10": 1})
 
 
+@pytest.mark.case(
+    32,
+    "a redirect to `file:`, `data:`, `javascript:` or `ftp:`",
+    "`redirect_scheme`, no item; nothing is opened",
+)
 @pytest.mark.parametrize(
     "to", ["file:///etc/passwd", "data:text/html,x", "javascript:1", "ftp://x/"]
 )
@@ -192,6 +205,11 @@ def test_links_out_of_scope_are_counted_and_told_once_a_host(project: Project) -
         assert len([s for s in web.seen(host=there) if s.path != "/robots.txt"]) == 4
 
 
+@pytest.mark.case(
+    34,
+    "a start request that redirects to another host",
+    "an item; that host joins the scope, under its own robots.txt and pace",
+)
 def test_a_host_that_a_start_request_is_redirected_to_joins_the_scope(project: Project) -> None:
     here, there = addresses(2)
 

@@ -96,6 +96,9 @@ class TestConnections:
                 assert (await web.fetch(Request(f"http://127.0.0.1:{port}/"))).body == b"ok"
             assert (len(connections), web.sent, web.bytes_received) == (1, 5, 10)
 
+    @pytest.mark.case(
+        7, "a name with a dead ::1 and a live 127.0.0.1", "an item, within `timeout` = 1 s"
+    )
     async def test_a_dead_first_address_costs_little(self) -> None:
         def both(host: bytes, port: int, *_: object, **__: object) -> list[object]:
             kind, tcp = socket.SOCK_STREAM, socket.IPPROTO_TCP
@@ -185,6 +188,11 @@ class TestSlowness:
             found = await failure(web, f"https://127.0.0.1:{port}/")
         assert (found.reason, found.sent) == ("timeout", False)
 
+    @pytest.mark.case(
+        3,
+        "a body below `http.min_rate`",
+        "`too_slow`; `timeout` where `min_rate = 0` or the timeout comes first",
+    )
     async def test_a_trickle_is_too_slow(self) -> None:
         async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await head(reader)
