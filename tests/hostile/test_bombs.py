@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
-from collections.abc import Callable
-from functools import cache
 
-import brotli
 import pytest
-import zstandard
 
 from tests.crawl.harness import Project
+from tests.hostile.wire import BOMBS, light
 from tests.servers.web import Answer, Reply, Seen, Web, html, text
 
 CAP = 32_000_000
@@ -49,24 +44,6 @@ class Bombs(Spider):
 """
 
 
-def layered(data: bytes) -> bytes:
-    return gzip.compress(gzip.compress(data))
-
-
-BOMBS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": lambda data: gzip.compress(data),
-    "deflate": lambda data: zlib.compress(data),
-    "br": lambda data: brotli.compress(data, quality=1),
-    "zstd": zstandard.compress,
-    "gzip, gzip": layered,
-}
-
-
-@cache
-def bomb(coding: str) -> bytes:
-    return BOMBS[coding](bytes(4 * CAP))
-
-
 def blown(project: Project, links: list[str], per_host: int) -> tuple[int, int]:
     """Peak bytes before and after the bombs behind *links*, `per_host` of them at once."""
 
@@ -74,7 +51,7 @@ def blown(project: Project, links: list[str], per_host: int) -> tuple[int, int]:
         kind, _, coding = seen.path[1:].partition("/")
         if kind == "bomb":
             coding = coding.partition("/")[0].replace("+", ", ")
-            return Reply(bomb(coding), headers=[("Content-Encoding", coding)])
+            return Reply(light(coding), headers=[("Content-Encoding", coding)])
         if kind == "robots.txt":
             return text("", 404)
         return html("".join(f'<a href="{link}">x</a>' for link in links))
@@ -99,7 +76,7 @@ def blown(project: Project, links: list[str], per_host: int) -> tuple[int, int]:
             coding,
             marks=pytest.mark.case(
                 24,
-                f"bombs as {coding}, of four times the cap, one at a time",
+                f"bombs as {coding}, of 100 MB, one at a time",
                 "`body_too_large`; memory rises by twice the cap (`http.max_body`) at most",
             ),
         )

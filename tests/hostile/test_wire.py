@@ -10,7 +10,7 @@ import pytest
 
 from tests.crawl.harness import Finished, Project, json_lines
 from tests.hostile.wild import Host, Wild, body
-from tests.hostile.wire import CASES, CONTROL, PAGE, Case, authority
+from tests.hostile.wire import BOMBS, CASES, CONTROL, PAGE, Case, authority, light
 
 PAGES = 60
 """Of the control host."""
@@ -43,8 +43,7 @@ concurrency = 128
 max_failure_rate = 1.0
 
 [http]
-timeout = 3
-min_rate = 1024
+timeout = 60
 
 [retry]
 base = 0.01
@@ -64,7 +63,8 @@ def fields_of(case: Case, wild: Wild) -> dict[str, object]:
     if case.url in ("{proxy}", "{tunnel}"):
         scheme = "https" if case.url == "{tunnel}" else "http"
         return {"url": f"{scheme}://{name}/", "proxy": f"http://{host}"}
-    return {"url": case.url.format(host=host) or wild.url(address, "/case")}
+    url = case.url.format(host=host) or wild.url(address, "/case")
+    return {"url": url} if case.timeout is None else {"url": url, "timeout": case.timeout}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,8 @@ class Crawled:
 def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
     place = tmp_path_factory.mktemp("wire")
     hosts = {address_of(case): case.host(address_of(case)) for case in CASES}
+    for coding in BOMBS:
+        light(coding)
     links = "".join(f'<a href="/p/{n}">x</a>' for n in range(PAGES)).encode()
 
     async def good(host: Host, head: bytes, reader: object, writer: object) -> bool:
