@@ -283,6 +283,7 @@ class Engine:
         request = lease.request
         response.memo = self._memo
         self._observers.on_response(request, response)
+        self.scheduler.admission.traps.delivered(lease, response)
         visit = self._visit(lease, host, response)
         try:
             callback = self._callbacks[request.callback or DEFAULT_CALLBACK]
