@@ -340,7 +340,6 @@ class Engine:
             response,
             spider=self.spider.name,
             version=self.spider.version,
-            fetched_at=self._clock.wall(),
             limits=self._page_limits,
             number=lease.id,
         )
