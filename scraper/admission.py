@@ -18,6 +18,7 @@ from scraper.config import Crawl
 from scraper.errors import SpiderError
 from scraper.http import Request
 from scraper.scope import Scope, gate
+from scraper.traps import Traps
 from scraper.work import Found, Lease
 
 __all__ = ["Admission"]
@@ -38,6 +39,7 @@ class Admission:
 
     def __init__(self, limits: Crawl, scope: Scope, callbacks: Callbacks) -> None:
         self.scope = scope
+        self.traps = Traps(limits)
         self._limits = limits
         self._callbacks = callbacks
         self._drop = tuple(limits.drop_params)
@@ -55,10 +57,11 @@ class Admission:
             if name not in self._callbacks:
                 self._callbacks[name]  # raises, saying what to do
             self._names.add(name)
+        self.traps = Traps(self._limits, state)
 
     def changed(self) -> dict[str, bytes]:
         """What must be stored with the next commit, as named blobs."""
-        blobs = self.scope.dump()
+        blobs = self.scope.dump() | self.traps.changed()
         if self._names_changed:
             self._names_changed = False
             blobs["callbacks"] = json.dumps(sorted(self._names)).encode()
@@ -160,6 +163,9 @@ class Admission:
         self, request: Request, depth: int, identity: int | None, counts: Counter[str]
     ) -> bool:
         refusal = self._gate(request, depth)
+        if refusal is None and self.traps.full:
+            over = self.traps.over(request.url, urls.host_key(request.url))
+            refusal = "trap" if over else None
         if refusal is None:
             self._note(request)
             return True

@@ -28,7 +28,7 @@ from scraper.pipelines.paths import rejected_path
 from scraper.pipelines.rejected import RejectedItems
 from scraper.pipelines.stdout import Stdout
 from scraper.politeness import policy_for
-from scraper.protocols import Downloader, Frontier, FrontierContext, Observer
+from scraper.protocols import Clock, Downloader, Frontier, FrontierContext, Observer
 from scraper.spider import Spider
 from scraper.urls import redact
 
@@ -98,6 +98,7 @@ def build(
     is a plugin's; None keeps it in memory. *output*: `-o`, which replaces the configured sinks.
     *where*, *frontier_place*: what messages call the configuration's n-th pipeline, and frontier.
     """
+    clock = LoopClock()
     stages = build_stages(config, root=root, output=output, where=where)
     sinks = [placed.stage for placed in stages if _keeps_items(placed.stage)]
     if not sinks and not extra_sinks and default_output:
@@ -107,14 +108,14 @@ def build(
     return Parts(
         spider=spider,
         config=config,
-        frontier=_frontier(spider, config.frontier.url, ledger, frontier_place),
-        downloader=_downloader(config),
+        frontier=_frontier(spider, config.frontier.url, ledger, frontier_place, clock),
+        downloader=_downloader(config, clock),
         chain=Chain(
             stages,
             rejected=_rejected(sinks),
             observed=config.quality.action != "off",
         ),
-        clock=LoopClock(),
+        clock=clock,
         page_limits=Limits(
             item_size=int(config.crawl.max_item_size),
             items=config.crawl.max_items_per_page,
@@ -230,22 +231,22 @@ def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:
     return RejectedItems(by_job=shared) if kept else None
 
 
-def _frontier(spider: Spider, url: str, ledger: Path | None, place: str) -> Frontier:
+def _frontier(spider: Spider, url: str, ledger: Path | None, place: str, clock: Clock) -> Frontier:
     if ledger is None:
         from scraper.frontier.memory import MemoryFrontier
 
-        return MemoryFrontier()
+        return MemoryFrontier(wall=clock.wall)
     if "://" in url:
         from scraper import plugins
 
-        job = FrontierContext(spider.name, ledger.parent.name, ledger.parent)
+        job = FrontierContext(spider.name, ledger.parent.name, ledger.parent, clock.wall)
         return plugins.make_frontier(url, job, place)
     from scraper.frontier.sqlite import SqliteFrontier
 
-    return SqliteFrontier(ledger)
+    return SqliteFrontier(ledger, wall=clock.wall)
 
 
-def _downloader(config: Config) -> Downloader:
+def _downloader(config: Config, clock: Clock) -> Downloader:
     from scraper.download import AiohttpDownloader
 
     def insecure(host_key: str) -> bool:
@@ -253,5 +254,8 @@ def _downloader(config: Config) -> Downloader:
         return not (config.http.verify_tls if verify is None else verify)
 
     return AiohttpDownloader(
-        config.http, insecure_hosts=insecure, concurrency=config.crawl.concurrency
+        config.http,
+        insecure_hosts=insecure,
+        concurrency=config.crawl.concurrency,
+        now=clock.wall,
     )

@@ -167,6 +167,17 @@ class Crawl(Section):
     max_segment_repeats: Positive = Field(
         3, description="the same path segment more often than this ends as trap"
     )
+    max_pages_per_host: Count = Field(
+        0, description="pages asked of one host, at most; more end as trap; 0: no limit"
+    )
+    max_pages_per_template: Count = Field(
+        0,
+        description="pages whose URLs differ in numbers, ids and values alone, at most; more end as"
+        " trap; 0: no limit",
+    )
+    trap_warning: Count = Field(
+        10_000, description="pages of one template from which on it is told; 0: never"
+    )
     drop_params: list[str] = Field(
         [], description="query parameters that make no other page, by name or pattern (utm_*)"
     )

@@ -283,6 +283,7 @@ class Engine:
         request = lease.request
         response.memo = self._memo
         self._observers.on_response(request, response)
+        self.scheduler.admission.traps.delivered(lease, response)
         visit = self._visit(lease, host, response)
         try:
             callback = self._callbacks[request.callback or DEFAULT_CALLBACK]
@@ -339,7 +340,6 @@ class Engine:
             response,
             spider=self.spider.name,
             version=self.spider.version,
-            fetched_at=self._clock.wall(),
             limits=self._page_limits,
             number=lease.id,
         )

@@ -79,7 +79,8 @@ class Exchanges:
 
     def retry_after(self, response: Response) -> float | None:
         """The seconds of quiet that the answer asks for."""
-        return parse_retry_after(response.headers.get("Retry-After"), self._clock.wall())
+        said = response.headers.get
+        return parse_retry_after(said("Retry-After"), self._clock.wall(), said("Date"))
 
     def target(self, request: Request, response: Response) -> Request | None:
         """Where the answer redirects to. Raises `FetchError` when that cannot be followed."""

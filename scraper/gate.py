@@ -53,12 +53,15 @@ class Gate:
         fetch_robots: Callable[[Host, float], None],
         wake: Callable[[], None],
         jitter: Callable[[], float],
+        refuse: Callable[[Lease], str | None] = lambda lease: None,
     ) -> None:
+        """*refuse*: the reason why a page that may start shall not be sent, ever; None: it is."""
         self._politeness = politeness
         self._clock = clock
         self._fetch_robots = fetch_robots
         self._wake = wake
         self._jitter = jitter
+        self._refuse = refuse
         self._quota = max(1, concurrency // 4)
         self._max_parked = min(32 * concurrency, _descriptors() // 2)
         self._hosts: dict[str, Host] = {}
@@ -275,6 +278,8 @@ class Gate:
                 lease = host.leases[0]
                 if not host.origin.allowed(lease.request.url):
                     refused = "robots_denied"
+                else:
+                    refused = self._refuse(lease)
             lease = host.leases.popleft()
             self.leased -= 1
             host.busy_pages += 1

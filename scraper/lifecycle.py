@@ -37,6 +37,7 @@ from scraper.quality import Profile
 from scraper.report import CrawlResult, failures, result_of
 from scraper.spider import stored_arguments
 from scraper.tally import Tally
+from scraper.traps import Traps
 from scraper.work import Batch, Recovery, job_of
 
 __all__ = ["Crawl", "Identity", "Revival"]
@@ -285,7 +286,13 @@ class Crawl:
             pending=parts.frontier.pending,
             arguments=stored_arguments(parts.spider),
             quality=quality.as_dict() if quality is not None else {},
+            traps=self._traps().report(),
         )
+
+    def _traps(self) -> Traps:
+        if self.engine is not None:
+            return self.engine.scheduler.admission.traps
+        return Traps(self.parts.config.crawl, self.recovery.state)
 
     async def _publish(self) -> None:
         chain, state = self.parts.chain, {"phase": FINISHED}

@@ -96,22 +96,31 @@ def throttles(status: int, retry_after: float | None) -> bool:
     return status == 429 or (status == 503 and retry_after is not None)
 
 
-def parse_retry_after(value: str | None, wall_now: float) -> float | None:
+def parse_retry_after(value: str | None, wall_now: float, sent: str | None = None) -> float | None:
     """The seconds that a `Retry-After` field asks for: a number, or until a date; never negative.
 
-    None for what is neither. *wall_now*: seconds since the epoch. RFC 9110, section 10.2.3.
+    None for what is neither. RFC 9110, section 10.2.3. *sent*: the answer's `Date` field: the
+    server's own idea of now, whatever our clock shows. *wall_now*: ours, seconds since the epoch.
     """
     text = (value or "").strip()
     if not text or len(text) > 64:
         return None
     if text.isascii() and text.isdigit():
         return float(text)
+    at = _date(text)
+    if at is None:
+        return None
+    now = _date(sent) if sent and len(sent) <= 64 else None
+    return max(at - (wall_now if now is None else now), 0.0)
+
+
+def _date(text: str) -> float | None:
+    """Seconds since the epoch of an HTTP date, UTC unless it says otherwise."""
     try:
         date = parsedate_to_datetime(text)
-        at = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
+        return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return max(at - wall_now, 0.0)
 
 
 # The state --------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ whether an implementation keeps its promise.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -63,7 +64,10 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Time, so that tests can hold it. Running timers are monotonic; stored dates are wall time."""
+    """Time, so that tests can hold it. Running timers are monotonic; stored dates are wall time.
+
+    `wall` keeps step with `monotonic`: setting the system's clock does not move a running crawl.
+    """
 
     def monotonic(self) -> float: ...
     def wall(self) -> float: ...
@@ -129,12 +133,14 @@ class FrontierContext:
     """For whom a frontier is made: `spider` and `job` are names, `directory` is the job's own.
 
     The directory (mode 0700) is there, and locked against other processes of this machine, from
-    the first `Durable.peek` on. For a frontier that is not `Durable` there is none.
+    the first `Durable.peek` on. For a frontier that is not `Durable` there is none. `wall`: the
+    clock by which the crawl's dates go (`Clock.wall`), for comparing them.
     """
 
     spider: str
     job: str
     directory: Path
+    wall: Callable[[], float] = field(default=time.time, compare=False)
 
 
 @runtime_checkable

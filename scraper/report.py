@@ -39,7 +39,8 @@ class CrawlResult:
     had begun it; `finished`: it is complete and published. `ended`: why it stopped, with `detail`.
     Sizes in bytes, times in seconds; `requests` are exchanges on the wire, `robots` those for
     robots.txt. `quality`: what was delivered, by item type, and what fell behind earlier runs
-    (`Assessment.as_dict`); empty with `quality.action = "off"`.
+    (`Assessment.as_dict`); empty with `quality.action = "off"`. `traps`: where the site may have no
+    end, one dict each (`Traps.report`).
     """
 
     spider: str
@@ -68,6 +69,7 @@ class CrawlResult:
     pending: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
+    traps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -103,6 +105,7 @@ def result_of(
     pending: int,
     arguments: dict[str, Any],
     quality: dict[str, Any] | None = None,
+    traps: Sequence[dict[str, Any]] = (),
 ) -> CrawlResult:
     """The result that *counts* (the ledger's counters) amount to."""
     return CrawlResult(
@@ -132,4 +135,5 @@ def result_of(
         pending=pending,
         arguments=arguments,
         quality=quality or {},
+        traps=list(traps),
     )

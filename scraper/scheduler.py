@@ -91,6 +91,7 @@ class Scheduler:
             fetch_robots=fetch_robots,
             wake=self.wake,
             jitter=jitter,
+            refuse=admission.traps.refusal,
         )
         self._frontier = frontier
         self._downloader = downloader
@@ -256,6 +257,7 @@ class Scheduler:
         self._marked.pop(lease.id, None)
         if self.ending is not None and self.ending.reason == "limit":
             return  # what comes after the cut does not exist; its lease is simply given back
+        self.admission.traps.settle(lease, verdict)
         group = self._open_group()
         counts = outcome.counts
         found: list[Found] = []

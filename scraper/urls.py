@@ -162,6 +162,7 @@ def _hide(match: re.Match[str]) -> str:
 _ODD = re.compile(r"[#?%]")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PATH_PARAMETER = re.compile(r";([^;/=]*)(?:=[^;/]*)?")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -170,14 +171,18 @@ def canonical(href: str, drop_params: Collection[str] = ()) -> str:
 
     No fragment; parameters sorted by name (equal names keep their order), empty ones gone; escapes
     of unreserved characters decoded, the others in upper case (RFC 3986, section 6.2.2), so that
-    `%2F` and `/` stay apart. *drop_params*: names to leave out, globs such as `utm_*` included.
+    `%2F` and `/` stay apart. *drop_params*: names to leave out, globs such as `utm_*` included,
+    in the query and in the path (`/page;jsessionid=1`).
     """
-    if not _ODD.search(href):
+    if not (_ODD.search(href) or (drop_params and ";" in href)):
         return href
     href = href.partition("#")[0]
     if "%" in href:
         href = _normal_escapes(href)
     head, mark, query = href.partition("?")
+    if drop_params and ";" in head:
+        dropped = _name_pattern(tuple(drop_params))
+        head = _PATH_PARAMETER.sub(lambda m: "" if dropped(unquote(m[1])) else m[0], head)
     if not mark:
         return head
     parts = [part for part in query.split("&") if part]

@@ -71,6 +71,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "politeness",
         "retry",
         "scope",
+        "templates",
+        "traps",
         "redirects",
         "streams",
         "xmlrows",

@@ -128,9 +128,19 @@ def test_parse_retry_after(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, WALL) == seconds
 
 
-@given(st.text(max_size=80) | st.from_regex(r"\w+,? [\d -]{0,12}\w+ [\d:+-]{0,20} ?\w*"))
-def test_parse_retry_after_never_raises(value: str) -> None:
-    seconds = parse_retry_after(value, WALL)
+def test_a_date_is_taken_by_the_clock_of_the_server_that_sent_it() -> None:
+    date, sent = "Fri, 15 Jan 2027 08:00:30 GMT", "Fri, 15 Jan 2027 08:00:10 GMT"
+    for ours in (WALL - 86_400, WALL, WALL + 86_400):
+        assert parse_retry_after(date, ours, sent) == 20.0
+    assert parse_retry_after(date, WALL, "nonsense") == parse_retry_after(date, WALL) == 30.0
+
+
+@given(
+    st.text(max_size=80) | st.from_regex(r"\w+,? [\d -]{0,12}\w+ [\d:+-]{0,20} ?\w*"),
+    st.none() | st.text(max_size=80),
+)
+def test_parse_retry_after_never_raises(value: str, sent: str | None) -> None:
+    seconds = parse_retry_after(value, WALL, sent)
     assert seconds is None or seconds >= 0.0
 
 

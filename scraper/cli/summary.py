@@ -45,6 +45,8 @@ def summarise(result: CrawlResult) -> None:
         _row("", f"`{command('rejects', result)}` lists them")
     _reasons("skipped", result.skipped, kinds["skip"])
     _findings(result)
+    for trap in result.traps[:SHOWN]:
+        _row("endless?", trap["text"])
     if result.dropped:
         listed = ", ".join(f"{name} {n:,}" for name, n in list(result.drops.items())[:SHOWN])
         _row("dropped", f"{result.dropped:,} items: {listed}")
