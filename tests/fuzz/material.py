@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-__all__ = ["cut", "examples", "from_data", "lines", "mutated"]
+__all__ = ["attempt", "cut", "examples", "from_data", "lines", "mutated"]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 MOST_EDITS = 8
 MOST_BYTES = 6_000
@@ -22,6 +27,14 @@ def examples(number: int, *, most: int = 5_000) -> settings:
     if settings.get_current_profile_name() == "long":
         return settings(max_examples=most, suppress_health_check=slow)
     return settings(max_examples=number, suppress_health_check=slow)
+
+
+def attempt(kind: type[E], run: Callable[[], T]) -> T | E:
+    """What *run* gives, or the error of that *kind* by which it gives nothing."""
+    try:
+        return run()
+    except kind as error:
+        return error
 
 
 @cache
@@ -72,6 +85,6 @@ def cut(data: bytes) -> st.SearchStrategy[list[bytes]]:
 
     def pieces(places: list[int]) -> list[bytes]:
         marks = [0, *sorted(places), len(data)]
-        return [data[a:b] for a, b in zip(marks, marks[1:], strict=False) if a < b]
+        return [data[a:b] for a, b in pairwise(marks) if a < b]
 
     return st.lists(st.integers(0, len(data)), max_size=4).map(pieces)

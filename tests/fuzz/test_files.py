@@ -16,7 +16,7 @@ from scraper.errors import ExtractionError
 from scraper.feeds import FeedFormat, Row, read
 from scraper.robots import Robots
 from scraper.sitemap import Entry, parse
-from tests.fuzz.material import examples, from_data, lines, mutated
+from tests.fuzz.material import attempt, examples, from_data, lines, mutated
 
 SITE = "https://shop.example"
 PATHS = ("/", "/a/b.html?x=1&y", "/private/%7Ejoe", "/caf%C3%A9", "/" + "a*$" * 50)
@@ -29,10 +29,14 @@ ROBOTS = (
     *from_data("robots/**/*"),
 )
 RECORDS = [
-    "User-agent: *", "User-agent: scraper", "user agent scraper", "Disallow: /", "Disallow:", "Allow: /a",
-    "Disallow: /%", "Allow: /%zz", "Disallow: *", "Disallow: /*****$$", "Disallow: https://[x", "Allow: $",
-    "Crawl-delay: 1e5", "Crawl-delay: nan", "Crawl-delay: -1", "Crawl-delay: 1_0", "Crawl-delay: \u0663",
-    "\ufeff", "Sitemap: //[", "Sitemap: ftp://x", "<html>", "Request-rate: 1/", "Visit-time: x", "#", "\0",
+    "User-agent: *", "User-agent: scraper", "user agent scraper", "Disallow: /", "Disallow:",
+    "Allow: /a",
+    "Disallow: /%", "Allow: /%zz", "Disallow: *", "Disallow: /*****$$", "Disallow: https://[x",
+    "Allow: $",
+    "Crawl-delay: 1e5", "Crawl-delay: nan", "Crawl-delay: -1", "Crawl-delay: 1_0",
+    "Crawl-delay: \u0663",
+    "\ufeff", "Sitemap: //[", "Sitemap: ftp://x", "<html>", "Request-rate: 1/", "Visit-time: x",
+    "#", "\0",
     "\x85", "\u2028", "\r", ":", "::", " ", "\t", "*" * 300, "/a*b$" * 30,
 ]  # fmt: skip
 ROBOTS_BODIES = (
@@ -81,12 +85,18 @@ href="/de"/></url><url><loc><![CDATA[/rel]]></loc></url></urlset>""",
     *from_data("sitemaps/*"),
 )
 XML_WORDS = [
-    b"<", b">", b"</", b"/>", b"<url>", b"</url>", b"<loc>", b"</loc>", b"<urlset>", b"</urlset>", b"&", b"&amp;",
-    b"&#0;", b"&#xD800;", b"&x;", b"<!--", b"-->", b"<![CDATA[", b"]]>", b"<?", b"?>", b"<!DOCTYPE x [", b"]>",
-    b"<!ENTITY a 'b'>", b"<!ENTITY % p SYSTEM 'file:///etc/passwd'>%p;", b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf",
-    b"xmlns:a='b'", b"<a:b", b"encoding='utf-16'", b"encoding='x'", b"version='9'", b"\xed\xa0\x80", b"\r", b"\x0b",
-    b"<lastmod>9999-12-31T23:59:60.9999999999+99:99</lastmod>", b"<lastmod>0000</lastmod>", b"<priority>nan</priority>",
-    b"<loc>javascript:0</loc>", b"<loc>http://[</loc>", b"\x1f\x8b\x08", b"<html>", b"9" * 300, b"<item>", b"</item>",
+    b"<", b">", b"</", b"/>", b"<url>", b"</url>", b"<loc>", b"</loc>", b"<urlset>", b"</urlset>",
+    b"&", b"&amp;",
+    b"&#0;", b"&#xD800;", b"&x;", b"<!--", b"-->", b"<![CDATA[", b"]]>", b"<?", b"?>",
+    b"<!DOCTYPE x [", b"]>",
+    b"<!ENTITY a 'b'>", b"<!ENTITY % p SYSTEM 'file:///etc/passwd'>%p;", b"\0", b"\xff",
+    b"\xfe\xff", b"\xef\xbb\xbf",
+    b"xmlns:a='b'", b"<a:b", b"encoding='utf-16'", b"encoding='x'", b"version='9'",
+    b"\xed\xa0\x80", b"\r", b"\x0b",
+    b"<lastmod>9999-12-31T23:59:60.9999999999+99:99</lastmod>", b"<lastmod>0000</lastmod>",
+    b"<priority>nan</priority>",
+    b"<loc>javascript:0</loc>", b"<loc>http://[</loc>", b"\x1f\x8b\x08", b"<html>", b"9" * 300,
+    b"<item>", b"</item>",
 ]  # fmt: skip
 REFUSED = {"xml_entity", "parse_limit", "body_too_large"}
 
@@ -140,7 +150,8 @@ FEEDS = (
     *from_data("sitemaps/*.xml"),
 )
 FEED_WORDS = [
-    *XML_WORDS, b'"', b'""', b";", b",", b"\t", b"|", b"\n", b"\r\n", b"{", b"}", b"[", b"]" * 9, b"[" * 400, b"NaN",
+    *XML_WORDS, b'"', b'""', b";", b",", b"\t", b"|", b"\n", b"\r\n", b"{", b"}", b"[", b"]" * 9,
+    b"[" * 400, b"NaN",
     b"-Infinity", b"1e999", b"\\ud800", b"\\", b'{"a":', b"null", b"9" * 5000, b"'",
 ]  # fmt: skip
 FORMATS: list[FeedFormat | None] = [None, "csv", "json", "jsonl", "xml"]
@@ -156,10 +167,8 @@ FORMATS: list[FeedFormat | None] = [None, "csv", "json", "jsonl", "xml"]
 def test_feeds(kind: FeedFormat | None, body: bytes, itertag: str | None, ending: str) -> None:
     feed = read(body, format=kind, url=f"{SITE}/f{ending}", itertag=itertag, max_size=1_000_000)
     rows: list[Row] = []
-    try:
-        rows.extend(feed)
-    except ExtractionError as error:
-        assert error.reason in REFUSED | {"not_json"}
+    refused = attempt(ExtractionError, lambda: rows.extend(feed))
+    assert refused is None or refused.reason in REFUSED | {"not_json"}
     for row in rows:
         assert row.place
         row.error.encode()
