@@ -535,6 +535,12 @@ def test_five_tries_with_growing_rests_then_robots_unavailable() -> None:
     assert MAX_TRIES == 5
 
 
+def test_the_rests_follow_the_back_off_of_the_settings() -> None:
+    broken, missing = Unavailable("http_500"), Unavailable("connect_refused", reached=False)
+    assert waits(Origin(), broken, base=0.5, max_delay=9.0) == [2.5, 5.0, 9.0, 9.0]
+    assert waits(Origin(), missing, base=2.0) == [2.0, 4.0, 8.0, 16.0]
+
+
 def test_retry_after_is_honoured_up_to_its_cap() -> None:
     outcome = Unavailable("http_503", retry_after=1e9)
     assert waits(Origin(), outcome, max_retry_after=90.0) == [90.0] * 4

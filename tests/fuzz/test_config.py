@@ -74,6 +74,7 @@ def command(*args: str) -> tuple[int, str]:
         code = run_command_line(list(args))
     said = err.getvalue()
     assert "Traceback" not in out.getvalue() + said
+    assert "internal error" not in said
     assert "\x1b" not in said
     return code, said
 
