@@ -255,10 +255,13 @@ def _texts(state: Mapping[str, bytes], name: str, kind: type) -> list[tuple[str,
         found = json.loads(state[name]) if name in state else kind()
     except (ValueError, RecursionError):
         found = None
-    if type(found) is kind:
-        pairs = [*found.items()] if kind is dict else [(text, "") for text in found]
-        if all(isinstance(text, str) for pair in pairs for text in pair):
-            return pairs
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(found, dict):
+        pairs = [*found.items()]
+    elif isinstance(found, list):
+        pairs = [(text, "") for text in found]
+    if isinstance(found, kind) and all(isinstance(text, str) for pair in pairs for text in pair):
+        return pairs
     raise DamagedState(
         f"what the ledger says of {name} is not what was stored",
         hint="Run with --fresh to start anew; the old state is set aside, not deleted.",

@@ -203,6 +203,11 @@ def test_a_page_in_place_of_the_file_has_no_rules() -> None:
     assert parse(page).crawl_delay is None
 
 
+@pytest.mark.case(
+    47,
+    "the 500th KiB ends within a rule",
+    "the half rule is not read: it would forbid more than was meant",
+)
 def test_only_the_first_500_kib_count_and_no_half_line() -> None:
     head = b"User-agent: *\n" + b"#" * (MAX_BYTES - 14 - 12) + b"\nDisallow: /private/here\n"
     assert head[:MAX_BYTES].endswith(b"\nDisallow: /")
@@ -369,6 +374,11 @@ def calls(run: Callable[[], object]) -> Counter[str]:
     return counted
 
 
+@pytest.mark.case(
+    50,
+    "2,000 stars in one rule, against a URL of 8,000 characters",
+    "one search for each star, by counted work; a run of stars is one",
+)
 def test_2000_stars_are_one_pass_over_the_url() -> None:
     url = SITE + "/" + "a" * 8000
     for rule in ("*a" * 2000 + "b", "*" * 2000 + "b", "*aa" * 2000, "a*" * 2000 + "$"):
@@ -380,6 +390,11 @@ def test_2000_stars_are_one_pass_over_the_url() -> None:
     assert calls(lambda: runs.allowed(url)).total() < 50
 
 
+@pytest.mark.case(
+    50,
+    "20,000 rules with wildcards",
+    "2,000 are matched as such; of the others Allow is ignored, Disallow cut at its wildcard",
+)
 def test_patterns_beyond_the_limit_cost_no_search() -> None:
     lines = ["User-agent: *", *(f"Disallow: /x/*{n}$" for n in range(10 * MAX_PATTERNS))]
     lines += ["Allow: /x/y*z"]
@@ -528,6 +543,11 @@ def waits(origin: Origin, outcome: Unavailable, **options: Any) -> list[float]:
     return found[:-1]
 
 
+@pytest.mark.case(
+    45,
+    "robots.txt fails again and again, on a manual clock",
+    "rests of 5, 10, 20, 40 times retry.base; then `robots_unavailable`",
+)
 def test_five_tries_with_growing_rests_then_robots_unavailable() -> None:
     origin = Origin()
     assert waits(origin, Unavailable("http_500")) == [5.0, 10.0, 20.0, 40.0]
@@ -573,6 +593,11 @@ def test_a_success_forgets_the_failures() -> None:
     assert origin.refusal is None
 
 
+@pytest.mark.case(
+    45,
+    "robots.txt is known, and cannot be had anew a day later",
+    "the rules that were known stay in force",
+)
 def test_rules_stay_in_force_while_they_cannot_be_had_anew() -> None:
     origin = Origin()
     origin.settle(0.0, judged(200, b"User-agent: *\nDisallow: /a"))
