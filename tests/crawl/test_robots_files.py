@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from scraper.robots import MAX_BYTES, MAX_HOPS, MAX_TRIES
-from tests.crawl.harness import Finished, Project
-from tests.crawl.test_manners import LATE, address, addresses, delivered, fan, number, start
+from tests.crawl.harness import Finished, Project, addresses
+from tests.crawl.test_manners import LATE, address, delivered, fan, number, start
 from tests.servers.web import RESET, SILENT, Answer, Reply, Seen, Web, redirect, text
 
 PAGES = ("/open/a", "/private/b", f"/starry/{'a' * 2000}")
@@ -193,7 +193,9 @@ class Crawled:
 def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
     """One crawl of all hosts and the control host."""
     project = Project(tmp_path_factory.mktemp("robots") / "p", tmp_path_factory.mktemp("scratch"))
-    names = dict(zip(addresses(len(HOSTS)), HOSTS, strict=True))
+    names: dict[str, Host] = {
+        at: row.values[0] for at, row in zip(addresses(len(HOSTS)), HOSTS, strict=True)
+    }
     control, elsewhere = addresses(2, first=len(HOSTS) + 1)
 
     def site(seen: Seen) -> Answer:
@@ -204,7 +206,7 @@ def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
             return text(RULES)
         if seen.path != "/robots.txt" and not seen.path.startswith(("/hop/", "/x")):
             return Reply(b"<h1>page</h1>")
-        robots = names[at].values[0].robots
+        robots = names[at].robots
         if isinstance(robots, Reply):
             to = [(n, v.replace(ELSEWHERE, f"{elsewhere}:{web.port}")) for n, v in robots.headers]
             return Reply(robots.body, robots.status, to, robots.type)
