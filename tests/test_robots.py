@@ -268,63 +268,79 @@ def file(test_data: Path, name: str) -> bytes:
     return (test_data / "robots" / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("name", "token", "path", "allowed"),
-    [
-        ("rfc9309-example-simple-robots.txt", "foobot", "/example/page.html", True),
-        ("rfc9309-example-simple-robots.txt", "foobot", "/example/allowed.gif", True),
-        ("rfc9309-example-simple-robots.txt", "foobot", "/example/other.html", False),
-        ("rfc9309-example-simple-robots.txt", "bazbot", "/example/page.html", False),
-        ("rfc9309-example-simple-robots.txt", "bazbot", "/example/other.html", True),
-        ("rfc9309-example-simple-robots.txt", "quxbot", "/example/page.html", True),
-        ("rfc9309-example-simple-robots.txt", "any", "/publications/a.gif", True),
-        ("rfc9309-example-simple-robots.txt", "any", "/publications/a", True),
-        ("rfc9309-example-simple-robots.txt", "any", "/example/", False),
-        ("rfc9309-example-longest-match-robots.txt", "foobot", "/example/page/a.gif", True),
-        (
-            "rfc9309-example-longest-match-robots.txt",
-            "foobot",
-            "/example/page/disallowed.gif",
-            False,
-        ),
-        ("rfc9309-example-rule-group-merging.txt", "examplebot", "/baz", False),
-        ("rfc9309-example-rule-group-merging.txt", "examplebot", "/foo", False),
-        ("rfc9309-example-rule-group-merging.txt", "bazbot", "/foo", True),
-        ("rfc9309-example-rule-group-merging.txt", "any", "/baz", True),
-        ("crawl-delay-group-merging.txt", "mybot", "/private/", False),
-        ("crawl-delay-group-merging.txt", "mybot", "/login/", True),
-        ("crawl-delay-group-merging.txt", "yourbot", "/login/", False),
-        ("extensions-group-merging.txt", "mybot", "/private/", False),
-        ("extension-robots.txt", "mybot", "/private/", False),
-        ("extension-robots.txt", "any", "/private/", True),
-        ("merge-rules.txt", "wget", "/tmp/bar", False),
-        ("merge-rules.txt", "wget", "/foo/bar", True),
-        ("merge-rules.txt", "any", "/foo/bar", False),
-        ("merge-rules.txt", "curl", "/x", False),
-        ("precedence-of-rules.txt", "testy", "/foo/bar", True),
-        ("precedence-of-rules.txt", "testy", "/foo/baz", False),
-        ("precedence-of-rules.txt", "wget", "/index.html", True),
-        ("directive-typos-robots.txt", "bot1", "/desallow/", False),
-        ("directive-typos-robots.txt", "bot1", "/dissalow/", False),
-        ("directive-typos-robots.txt", "bot2", "/useragent/", False),
-        ("directive-typos-robots.txt", "bot3", "/useg-agent/", False),
-        ("directive-typos-robots.txt", "bot4", "/useragent-no-colon/", False),
-        ("format-errors-robots.txt", "bot1", "/whitespace-before-colon/", False),
-        ("format-errors-robots.txt", "bot1", "/no-colon/", False),
-        ("format-errors-robots.txt", "bot2", "/no-colon-useragent/", False),
-        ("format-errors-robots.txt", "bot3", "/whitespace-before-colon", True),
-        ("format-errors-robots.txt", "bot3", "/other", False),
-        ("malformed-path.txt", "any", "/wiki/Wikipedia_talk:Mediation_Committee/", False),
-        ("robots-with-utf8-bom.txt", "any", "/login.aspx", False),
-        ("robots-with-utf16le-bom.txt", "any", "/login.aspx", False),
-        ("robots-with-utf16be-bom.txt", "any", "/login.aspx", False),
-        ("wildcards.txt", "any", "/gp/cart/x", False),
-        ("wildcards.txt", "any", "/other", True),
-        ("real/www.python.org", "nutch", "/", False),
-        ("real/www.python.org", "any", "/webstats/", False),
-        ("real/www.gov.uk", "any", "/guidance/x", True),
-    ],
-)
+FILES = [
+    ("rfc9309-example-simple-robots.txt", "foobot", "/example/page.html", True),
+    ("rfc9309-example-simple-robots.txt", "foobot", "/example/allowed.gif", True),
+    ("rfc9309-example-simple-robots.txt", "foobot", "/example/other.html", False),
+    ("rfc9309-example-simple-robots.txt", "bazbot", "/example/page.html", False),
+    ("rfc9309-example-simple-robots.txt", "bazbot", "/example/other.html", True),
+    ("rfc9309-example-simple-robots.txt", "quxbot", "/example/page.html", True),
+    ("rfc9309-example-simple-robots.txt", "any", "/publications/a.gif", True),
+    ("rfc9309-example-simple-robots.txt", "any", "/publications/a", True),
+    ("rfc9309-example-simple-robots.txt", "any", "/example/", False),
+    ("rfc9309-example-longest-match-robots.txt", "foobot", "/example/page/a.gif", True),
+    (
+        "rfc9309-example-longest-match-robots.txt",
+        "foobot",
+        "/example/page/disallowed.gif",
+        False,
+    ),
+    ("rfc9309-example-rule-group-merging.txt", "examplebot", "/baz", False),
+    ("rfc9309-example-rule-group-merging.txt", "examplebot", "/foo", False),
+    ("rfc9309-example-rule-group-merging.txt", "bazbot", "/foo", True),
+    ("rfc9309-example-rule-group-merging.txt", "any", "/baz", True),
+    ("crawl-delay-group-merging.txt", "mybot", "/private/", False),
+    ("crawl-delay-group-merging.txt", "mybot", "/login/", True),
+    ("crawl-delay-group-merging.txt", "yourbot", "/login/", False),
+    ("extensions-group-merging.txt", "mybot", "/private/", False),
+    ("extension-robots.txt", "mybot", "/private/", False),
+    ("extension-robots.txt", "any", "/private/", True),
+    ("merge-rules.txt", "wget", "/tmp/bar", False),
+    ("merge-rules.txt", "wget", "/foo/bar", True),
+    ("merge-rules.txt", "any", "/foo/bar", False),
+    ("merge-rules.txt", "curl", "/x", False),
+    ("precedence-of-rules.txt", "testy", "/foo/bar", True),
+    ("precedence-of-rules.txt", "testy", "/foo/baz", False),
+    ("precedence-of-rules.txt", "wget", "/index.html", True),
+    ("directive-typos-robots.txt", "bot1", "/desallow/", False),
+    ("directive-typos-robots.txt", "bot1", "/dissalow/", False),
+    ("directive-typos-robots.txt", "bot2", "/useragent/", False),
+    ("directive-typos-robots.txt", "bot3", "/useg-agent/", False),
+    ("directive-typos-robots.txt", "bot4", "/useragent-no-colon/", False),
+    ("format-errors-robots.txt", "bot1", "/whitespace-before-colon/", False),
+    ("format-errors-robots.txt", "bot1", "/no-colon/", False),
+    ("format-errors-robots.txt", "bot2", "/no-colon-useragent/", False),
+    ("format-errors-robots.txt", "bot3", "/whitespace-before-colon", True),
+    ("format-errors-robots.txt", "bot3", "/other", False),
+    ("malformed-path.txt", "any", "/wiki/Wikipedia_talk:Mediation_Committee/", False),
+    ("robots-with-utf8-bom.txt", "any", "/login.aspx", False),
+    ("robots-with-utf16le-bom.txt", "any", "/login.aspx", False),
+    ("robots-with-utf16be-bom.txt", "any", "/login.aspx", False),
+    ("wildcards.txt", "any", "/gp/cart/x", False),
+    ("wildcards.txt", "any", "/other", True),
+    ("real/www.python.org", "nutch", "/", False),
+    ("real/www.python.org", "any", "/webstats/", False),
+    ("real/www.gov.uk", "any", "/guidance/x", True),
+    ("astore.amazon.com-robots.txt", "any", "/x", True),
+    ("dos-line-endings.txt", "any", "/x", True),
+    ("extended-standard-robots.txt", "bot1", "/x", True),
+    ("extended-standard-robots.txt", "bot4", "/x", True),
+    ("many-user-agents.txt", "wget", "/x", False),
+    ("many-user-agents.txt", "foobot", "/x", False),
+    ("many-user-agents.txt", "any", "/x", True),
+    ("many-user-agents.txt", "any", "/translate/x", False),
+    ("relative-sitemap-robots.txt", "any", "/x", True),
+    ("sitemap-robots.txt", "any", "/x", True),
+    ("sitemap-robots-dedup.txt", "any", "/x", True),
+    ("twitter.com-robots.txt", "googlebot", "/a/with_friends", False),
+    ("twitter.com-robots.txt", "any", "/a?b", False),
+    ("twitter.com-robots.txt", "any", "/a", True),
+    ("www.flot.com-robots.txt", "any", "/img/x", False),
+    ("www.flot.com-robots.txt", "any", "/x", True),
+]
+
+
+@pytest.mark.parametrize(("name", "token", "path", "allowed"), FILES)
 def test_files(test_data: Path, name: str, token: str, path: str, allowed: bool) -> None:
     assert allows(file(test_data, name), path, token) is allowed
 
@@ -337,6 +353,16 @@ def test_delays_and_sitemaps_in_files(test_data: Path) -> None:
     assert len(dedup.sitemaps) == len(set(dedup.sitemaps)) >= 1
     relative = parse(file(test_data, "relative-sitemap-robots.txt"), url=robots_url(SITE))
     assert relative.sitemaps == [SITE + "/sitemap.xml"]
+    whole = parse(file(test_data, "sitemap-robots.txt"))
+    assert [url.rpartition("/")[2] for url in whole.sitemaps] == [
+        "sitemap.xml",
+        "MixedCased-sitemap.xml",
+    ]
+    assert parse(file(test_data, "astore.amazon.com-robots.txt")).crawl_delay == 5.0
+    twitter = file(test_data, "twitter.com-robots.txt")
+    assert [parse(twitter, t).crawl_delay for t in ("slurp", "msnbot", "x")] == [1.0, 10.0, None]
+    flot = parse(file(test_data, "www.flot.com-robots.txt"))
+    assert flot.sitemaps == ["http://flot.com/sitemap_index.xml"]
 
 
 def test_no_file_makes_it_raise(test_data: Path) -> None:

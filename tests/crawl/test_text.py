@@ -83,7 +83,10 @@ PAGES = [
         57,
         "`<meta charset=hex>` below charset=x-unknown",
         GUESSED,
-        Page("meta", f"{HTML}; charset=x-unknown", "<meta charset=hex>ß".encode(), "<meta charset=hex>ß"),
+        Page(
+            "meta", f"{HTML}; charset=x-unknown", "<meta charset=hex>ß".encode(),
+            "<meta charset=hex>ß",
+        ),
     ),
     case(
         58,
@@ -113,7 +116,10 @@ PAGES = [
         59,
         "`&#xD800;` in HTML",
         "U+FFFD, as browsers have it; the JSON line parses again",
-        Page("reference", f"{HTML}; charset=utf-8", b"<title>&#xD800;</title>", "<title>&#xD800;</title>"),
+        Page(
+            "reference", f"{HTML}; charset=utf-8", b"<title>&#xD800;</title>",
+            "<title>&#xD800;</title>",
+        ),
     ),
 ]  # fmt: skip
 
