@@ -19,7 +19,7 @@ from scraper.errors import SpiderError
 from scraper.http import Request
 from scraper.scope import Scope, gate
 from scraper.traps import Traps
-from scraper.work import Found, Lease
+from scraper.work import Found, Lease, texts_of
 
 __all__ = ["Admission"]
 
@@ -53,7 +53,7 @@ class Admission:
 
     def load(self, state: Mapping[str, bytes]) -> None:
         """Recall what earlier processes let in. Raises `SpiderError` when a callback is gone."""
-        for name in json.loads(state.get("callbacks", b"[]")):
+        for name in texts_of(state, "callbacks"):
             if name not in self._callbacks:
                 self._callbacks[name]  # raises, saying what to do
             self._names.add(name)

@@ -62,6 +62,7 @@ class Exchanges:
         self._scheduler = scheduler
         self._gate = scheduler.gate
         self._wait = config.crawl.fetch_wait
+        self._retry = config.retry
         self._max_redirects = config.http.max_redirects
         self._agent = robots.product_token(config.http.user_agent)
         self._downloader = downloader
@@ -167,7 +168,12 @@ class Exchanges:
                 host.origin.abandoned()
         now = self._clock.monotonic()
         host.origin.settle(
-            now, outcome, jitter=self._random(), max_retry_after=host.policy.max_retry_after
+            now,
+            outcome,
+            jitter=self._random(),
+            max_retry_after=host.policy.max_retry_after,
+            base=self._retry.base,
+            max_delay=self._retry.max_delay,
         )
         if isinstance(outcome, robots.Robots):
             host.state.set_crawl_delay(outcome.crawl_delay)

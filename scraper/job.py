@@ -362,14 +362,14 @@ class Job:
     def history(self, *, but: str = "") -> list[dict[str, Any]]:
         """The runs that ended, oldest first; one that was retried, as it ended last.
 
-        *but*: the run of that name (`run`) is left out, as is a line that was torn by a power cut.
+        *but*: the run of that name (`run`) is left out, as is a line that is none of ours.
         """
         runs: dict[Any, dict[str, Any]] = {}
         with suppress(FileNotFoundError):
             for line in (self.directory / "history.jsonl").read_bytes().splitlines():
-                with suppress(ValueError):
+                with suppress(ValueError, RecursionError):
                     run = json.loads(line)
-                    if isinstance(run, dict):
+                    if isinstance(run, dict) and isinstance(run.get("run", ""), str):
                         runs[run.get("run", len(runs))] = run
         return [run for run in runs.values() if not but or run.get("run") != but]
 

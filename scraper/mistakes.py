@@ -61,6 +61,8 @@ WORDS = {
     "byte_size_unit": 'must be a size: whole bytes, or such as "16 MB"',
 }
 LIMITS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+# What a terminal obeys or breaks a line at, and what UTF-8 cannot hold, besides JSON's own escapes.
+_UNSHOWN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MASK = "***"
 LONGEST = 60
 
@@ -130,7 +132,9 @@ def _toml(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)
+    return _UNSHOWN.sub(
+        lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
 
 
 def clip(text: str, longest: int = LONGEST) -> str:

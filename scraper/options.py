@@ -146,6 +146,47 @@ def stored(changes: Changes, options: Options) -> dict[str, Any]:
     return given
 
 
+def restored(record: Mapping[str, Any]) -> Options:
+    """The options in a stored request, as JSON has them. Raises `ValueError` for what are none."""
+    options: dict[str, Any] = {}
+    for name, value in record.items():
+        kinds, read = _READ_BACK.get(name, ((), None))
+        try:
+            if isinstance(value, kinds):
+                options[name] = value if read is None else read(value)
+        except (ValueError, TypeError):
+            pass
+        if name not in options:
+            raise ValueError(f"not a stored request: {name}")
+    return Options(**options)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _pair(value: Any) -> tuple[str, int]:
+    text, number = value
+    return _text(text), int(number)
+
+
+# What each option is in JSON, and what is made of it.
+_READ_BACK: Mapping[str, tuple[tuple[type, ...], Callable[[Any], Any] | None]] = MappingProxyType({
+    **dict.fromkeys(("errback", "method", "session", "proxy"), ((str,), None)),
+    **dict.fromkeys(("unique", "repeatable"), ((bool,), None)),
+    **dict.fromkeys(("headers", "cookies", "meta", "kwargs"), ((dict,), MappingProxyType)),
+    "priority": ((int,), None),
+    "timeout": ((int, float), None),
+    "body": ((str,), lambda text: text.encode("latin-1")),
+    "accept": ((list,), frozenset),
+    "secret": ((list,), lambda names: frozenset(map(_text, names))),
+    "trail": ((list,), lambda hops: tuple(map(_pair, hops))),
+    "into": ((list,), _pair),
+})
+
+
 def _store_body(given: dict[str, Any], options: Options) -> None:
     parts = {name: given.pop(name) for name in _OF_THE_BODY if name in given}
     if all(part is None for part in parts.values()):

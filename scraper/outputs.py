@@ -12,14 +12,13 @@ applied.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from scraper.errors import DamagedState, UsageError
 from scraper.pipelines.page import StagedPage, group_records
 from scraper.protocols import Frontier, RedoSink, Reopens, RewindSink, Sink
-from scraper.work import Batch, Committed, Recovery, Redo
+from scraper.work import Batch, Committed, Recovery, Redo, names_of
 
 __all__ = ["Outputs", "asides", "marks", "reopen", "reopenable", "restore"]
 
@@ -140,8 +139,7 @@ async def reopen(
 
 
 def _moved(recovery: Recovery) -> dict[str, str]:
-    moved: dict[str, str] = json.loads(recovery.state.get("asides", b"{}"))
-    return moved
+    return names_of(recovery.state, "asides")
 
 
 def _reopen_of(sink: Sink) -> Callable[[Any, Mapping[str, str]], Awaitable[Any]]:

@@ -221,7 +221,7 @@ class Profile:
                     Counter(dropped),
                     {name: _restored(*one) for name, one in fields.items()},
                 )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedState(
                 f"what the ledger says of the items' quality cannot be read: {error}",
                 hint="Run with --fresh to start anew; the old state is set aside, not deleted.",

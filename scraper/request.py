@@ -9,7 +9,6 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from operator import attrgetter
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from scraper import urls
@@ -28,6 +27,7 @@ from scraper.options import (
     kept,
     kept_json,
     lower,
+    restored,
     statuses,
     stored,
     without_credentials,
@@ -313,28 +313,16 @@ class Request:
     @classmethod
     def load(cls, data: bytes) -> Self:
         """The request that `dump` stored. Raises `ValueError` for anything else."""
-        record = jsonlib.loads(data)
+        try:
+            record = jsonlib.loads(data)
+        except RecursionError:
+            record = None
         if not isinstance(record, dict) or not isinstance(record.get("url"), str):
             raise ValueError("not a stored request")
         url, callback = record.pop("url"), record.pop("callback", None)
-        if not record:
-            return cls.of(url, callback)
-        if unknown := record.keys() - set(Options._fields):
-            raise ValueError(f"not a stored request: {sorted(unknown)}")
-        if "body" in record:
-            record["body"] = record["body"].encode("latin-1")
-        for name in ("accept", "secret"):
-            if name in record:
-                record[name] = frozenset(record[name])
-        for name in ("headers", "cookies", "meta", "kwargs"):
-            if name in record:
-                record[name] = MappingProxyType(record[name])
-        if "trail" in record:
-            record["trail"] = tuple((url, int(fp)) for url, fp in record["trail"])
-        if "into" in record:
-            path, most = record["into"]
-            record["into"] = (str(path), int(most))
-        return cls.of(url, callback, Options(**record))
+        if not isinstance(callback, str | None):
+            raise ValueError("not a stored request: callback")
+        return cls.of(url, callback, restored(record)) if record else cls.of(url, callback)
 
     def __repr__(self) -> str:
         verb = "" if self._options.method == "GET" else f"{self._options.method} "

@@ -362,8 +362,9 @@ class Origin:
     """What is known of one origin's robots.txt. Times are seconds of one monotonic clock.
 
     Unknown → `fetching` → known for a day → unknown …; or not available: again after 5, 10, 20, 40
-    seconds (1, 2, 4, 8 when no connection stood, or as Retry-After says), and after `MAX_TRIES`
-    given up. Rules that were known once stay in force when they cannot be had anew (section 2.4).
+    times the first back-off (1, 2, 4, 8 when no connection stood; or as Retry-After says), and
+    after `MAX_TRIES` given up. Rules that were known once stay in force when they cannot be had
+    anew (section 2.4).
     *obeyed*: False allows everything and never asks.
     """
 
@@ -409,8 +410,10 @@ class Origin:
         *,
         jitter: float = 0.0,
         max_retry_after: float = 3600.0,
+        base: float = 1.0,
+        max_delay: float = 60.0,
     ) -> None:
-        """A fetch ended. *jitter*: a random number in [0, 1)."""
+        """A fetch ended. *jitter*: a random number in [0, 1). *base*, *max_delay*: of back-off."""
         self.fetching = False
         if isinstance(outcome, Robots):
             self.robots = outcome
@@ -419,7 +422,9 @@ class Origin:
             return
         self._tries += 1
         self._unreached += not outcome.reached
-        rest = self._rest(outcome, jitter, max_retry_after)
+        asked = min(outcome.retry_after or 0.0, max_retry_after)
+        back_off = (5.0 if outcome.reached else 1.0) * base * 2 ** min(self._tries - 1, MAX_TRIES)
+        rest = asked if asked > 0 else min(back_off, max_delay) * (1.0 + jitter / 4)
         if self.robots is not None:  # what is known stays in force; ask again then
             self._known_until = now + max(rest, MAX_AGE / 24)
         elif outcome.hopeless:
@@ -433,13 +438,6 @@ class Origin:
     def abandoned(self) -> None:
         """The fetch was broken off by us: it says nothing."""
         self.fetching = False
-
-    def _rest(self, outcome: Unavailable, jitter: float, max_retry_after: float) -> float:
-        asked = min(outcome.retry_after or 0.0, max_retry_after)
-        if asked > 0:
-            return asked
-        first = 5.0 if outcome.reached else 1.0
-        return float(first * 2 ** min(self._tries - 1, MAX_TRIES) * (1.0 + jitter / 4))
 
     def __repr__(self) -> str:
         if not self.obeyed:

@@ -168,13 +168,10 @@ class Sitemap:
     def _read(self, body: bytes, content_type: str, max_size: int) -> Iterator[Entry]:
         pieces = unzipped(body, max_size, self.warnings)
         text = xml_texts(pieces, content_type)
-        head = ""
-        while not head.strip("\ufeff \t\r\n\0"):
-            piece = next(text, None)
-            if piece is None:
-                self.warnings.append("it is empty")
-                return
-            head += piece
+        head = next((piece for piece in text if piece.strip("\ufeff \t\r\n\0")), None)
+        if head is None:
+            self.warnings.append("it is empty")
+            return
         if _HTML.match(head):
             self.warnings.append("it is an HTML page, no sitemap")
             return

@@ -25,6 +25,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from scraper.errors import FetchError, SpiderError
 from scraper.http import Request, Response
+from scraper.mistakes import shown
 from scraper.protocols import Fetch, Middleware
 
 __all__ = ["Output", "Spider", "Yielded"]
@@ -193,7 +194,7 @@ def _as_json(
         if isinstance(given.get(name), str):
             try:
                 given[name] = json.loads(given[name])
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
     try:
         return model.model_validate(given)
@@ -203,7 +204,7 @@ def _as_json(
         if error["type"] == "missing":
             message, hint = f"needs the argument {name}", f"Add -a {name}=VALUE."
         else:
-            message, hint = f"argument {name}={error['input']!r}: {error['msg']}", ""
+            message, hint = f"argument {name}={shown(error['input'], name)}: {error['msg']}", ""
         raise SpiderError(
             f"spider {spider.name or spider.__name__}: {message}", hint=hint
         ) from None

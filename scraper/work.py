@@ -32,6 +32,8 @@ __all__ = [
     "Verdict",
     "Want",
     "job_of",
+    "names_of",
+    "texts_of",
 ]
 
 
@@ -237,6 +239,35 @@ class Recovery:
         return self.state.get("phase", b"").decode("utf-8", "replace")
 
 
+def texts_of(state: Mapping[str, bytes], name: str) -> list[str]:
+    """The list of texts in the blob *name*, [] without it. Raises `DamagedState` for others."""
+    return [text for text, _ in _texts(state, name, list)]
+
+
+def names_of(state: Mapping[str, bytes], name: str) -> dict[str, str]:
+    """The texts by name in the blob *name*, {} without it. Raises `DamagedState` for others."""
+    return dict(_texts(state, name, dict))
+
+
+def _texts(state: Mapping[str, bytes], name: str, kind: type) -> list[tuple[str, str]]:
+    found: Any
+    try:
+        found = json.loads(state[name]) if name in state else kind()
+    except (ValueError, RecursionError):
+        found = None
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(found, dict):
+        pairs = [*found.items()]
+    elif isinstance(found, list):
+        pairs = [(text, "") for text in found]
+    if isinstance(found, kind) and all(isinstance(text, str) for pair in pairs for text in pair):
+        return pairs
+    raise DamagedState(
+        f"what the ledger says of {name} is not what was stored",
+        hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
+    )
+
+
 def job_of(state: Mapping[str, bytes]) -> dict[str, Any] | None:
     """The job that a ledger's blobs belong to (see `job.identity`); None when none has begun.
 
@@ -249,7 +280,7 @@ def job_of(state: Mapping[str, bytes]) -> dict[str, Any] | None:
         stored = json.loads(data)
         if isinstance(stored, dict) and isinstance(stored["started"], str):
             return stored
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         pass
     raise DamagedState(
         "the ledger does not say what job it is",

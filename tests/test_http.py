@@ -228,6 +228,11 @@ def test_follow_all() -> None:
         response.follow_all(["http://h/"], allow="h")
 
 
+@pytest.mark.case(
+    52,
+    "rel=nofollow, `<meta name=robots>`, X-Robots-Tag (of one bot, with a date, none)",
+    "obeyed where `links(nofollow=True)` or politeness.nofollow asks for it",
+)
 def test_nofollow_by_option_and_by_setting() -> None:
     body = b'<a href=a rel="noopener NoFollow">1</a><a href=b>2</a><a href=c rel=ugc>3</a>'
     every, rest = ["http://h/shop/a", "http://h/shop/b", "http://h/shop/c"], ["http://h/shop/b"]

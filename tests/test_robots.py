@@ -203,6 +203,11 @@ def test_a_page_in_place_of_the_file_has_no_rules() -> None:
     assert parse(page).crawl_delay is None
 
 
+@pytest.mark.case(
+    47,
+    "the 500th KiB ends within a rule",
+    "the half rule is not read: it would forbid more than was meant",
+)
 def test_only_the_first_500_kib_count_and_no_half_line() -> None:
     head = b"User-agent: *\n" + b"#" * (MAX_BYTES - 14 - 12) + b"\nDisallow: /private/here\n"
     assert head[:MAX_BYTES].endswith(b"\nDisallow: /")
@@ -263,63 +268,79 @@ def file(test_data: Path, name: str) -> bytes:
     return (test_data / "robots" / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("name", "token", "path", "allowed"),
-    [
-        ("rfc9309-example-simple-robots.txt", "foobot", "/example/page.html", True),
-        ("rfc9309-example-simple-robots.txt", "foobot", "/example/allowed.gif", True),
-        ("rfc9309-example-simple-robots.txt", "foobot", "/example/other.html", False),
-        ("rfc9309-example-simple-robots.txt", "bazbot", "/example/page.html", False),
-        ("rfc9309-example-simple-robots.txt", "bazbot", "/example/other.html", True),
-        ("rfc9309-example-simple-robots.txt", "quxbot", "/example/page.html", True),
-        ("rfc9309-example-simple-robots.txt", "any", "/publications/a.gif", True),
-        ("rfc9309-example-simple-robots.txt", "any", "/publications/a", True),
-        ("rfc9309-example-simple-robots.txt", "any", "/example/", False),
-        ("rfc9309-example-longest-match-robots.txt", "foobot", "/example/page/a.gif", True),
-        (
-            "rfc9309-example-longest-match-robots.txt",
-            "foobot",
-            "/example/page/disallowed.gif",
-            False,
-        ),
-        ("rfc9309-example-rule-group-merging.txt", "examplebot", "/baz", False),
-        ("rfc9309-example-rule-group-merging.txt", "examplebot", "/foo", False),
-        ("rfc9309-example-rule-group-merging.txt", "bazbot", "/foo", True),
-        ("rfc9309-example-rule-group-merging.txt", "any", "/baz", True),
-        ("crawl-delay-group-merging.txt", "mybot", "/private/", False),
-        ("crawl-delay-group-merging.txt", "mybot", "/login/", True),
-        ("crawl-delay-group-merging.txt", "yourbot", "/login/", False),
-        ("extensions-group-merging.txt", "mybot", "/private/", False),
-        ("extension-robots.txt", "mybot", "/private/", False),
-        ("extension-robots.txt", "any", "/private/", True),
-        ("merge-rules.txt", "wget", "/tmp/bar", False),
-        ("merge-rules.txt", "wget", "/foo/bar", True),
-        ("merge-rules.txt", "any", "/foo/bar", False),
-        ("merge-rules.txt", "curl", "/x", False),
-        ("precedence-of-rules.txt", "testy", "/foo/bar", True),
-        ("precedence-of-rules.txt", "testy", "/foo/baz", False),
-        ("precedence-of-rules.txt", "wget", "/index.html", True),
-        ("directive-typos-robots.txt", "bot1", "/desallow/", False),
-        ("directive-typos-robots.txt", "bot1", "/dissalow/", False),
-        ("directive-typos-robots.txt", "bot2", "/useragent/", False),
-        ("directive-typos-robots.txt", "bot3", "/useg-agent/", False),
-        ("directive-typos-robots.txt", "bot4", "/useragent-no-colon/", False),
-        ("format-errors-robots.txt", "bot1", "/whitespace-before-colon/", False),
-        ("format-errors-robots.txt", "bot1", "/no-colon/", False),
-        ("format-errors-robots.txt", "bot2", "/no-colon-useragent/", False),
-        ("format-errors-robots.txt", "bot3", "/whitespace-before-colon", True),
-        ("format-errors-robots.txt", "bot3", "/other", False),
-        ("malformed-path.txt", "any", "/wiki/Wikipedia_talk:Mediation_Committee/", False),
-        ("robots-with-utf8-bom.txt", "any", "/login.aspx", False),
-        ("robots-with-utf16le-bom.txt", "any", "/login.aspx", False),
-        ("robots-with-utf16be-bom.txt", "any", "/login.aspx", False),
-        ("wildcards.txt", "any", "/gp/cart/x", False),
-        ("wildcards.txt", "any", "/other", True),
-        ("real/www.python.org", "nutch", "/", False),
-        ("real/www.python.org", "any", "/webstats/", False),
-        ("real/www.gov.uk", "any", "/guidance/x", True),
-    ],
-)
+FILES = [
+    ("rfc9309-example-simple-robots.txt", "foobot", "/example/page.html", True),
+    ("rfc9309-example-simple-robots.txt", "foobot", "/example/allowed.gif", True),
+    ("rfc9309-example-simple-robots.txt", "foobot", "/example/other.html", False),
+    ("rfc9309-example-simple-robots.txt", "bazbot", "/example/page.html", False),
+    ("rfc9309-example-simple-robots.txt", "bazbot", "/example/other.html", True),
+    ("rfc9309-example-simple-robots.txt", "quxbot", "/example/page.html", True),
+    ("rfc9309-example-simple-robots.txt", "any", "/publications/a.gif", True),
+    ("rfc9309-example-simple-robots.txt", "any", "/publications/a", True),
+    ("rfc9309-example-simple-robots.txt", "any", "/example/", False),
+    ("rfc9309-example-longest-match-robots.txt", "foobot", "/example/page/a.gif", True),
+    (
+        "rfc9309-example-longest-match-robots.txt",
+        "foobot",
+        "/example/page/disallowed.gif",
+        False,
+    ),
+    ("rfc9309-example-rule-group-merging.txt", "examplebot", "/baz", False),
+    ("rfc9309-example-rule-group-merging.txt", "examplebot", "/foo", False),
+    ("rfc9309-example-rule-group-merging.txt", "bazbot", "/foo", True),
+    ("rfc9309-example-rule-group-merging.txt", "any", "/baz", True),
+    ("crawl-delay-group-merging.txt", "mybot", "/private/", False),
+    ("crawl-delay-group-merging.txt", "mybot", "/login/", True),
+    ("crawl-delay-group-merging.txt", "yourbot", "/login/", False),
+    ("extensions-group-merging.txt", "mybot", "/private/", False),
+    ("extension-robots.txt", "mybot", "/private/", False),
+    ("extension-robots.txt", "any", "/private/", True),
+    ("merge-rules.txt", "wget", "/tmp/bar", False),
+    ("merge-rules.txt", "wget", "/foo/bar", True),
+    ("merge-rules.txt", "any", "/foo/bar", False),
+    ("merge-rules.txt", "curl", "/x", False),
+    ("precedence-of-rules.txt", "testy", "/foo/bar", True),
+    ("precedence-of-rules.txt", "testy", "/foo/baz", False),
+    ("precedence-of-rules.txt", "wget", "/index.html", True),
+    ("directive-typos-robots.txt", "bot1", "/desallow/", False),
+    ("directive-typos-robots.txt", "bot1", "/dissalow/", False),
+    ("directive-typos-robots.txt", "bot2", "/useragent/", False),
+    ("directive-typos-robots.txt", "bot3", "/useg-agent/", False),
+    ("directive-typos-robots.txt", "bot4", "/useragent-no-colon/", False),
+    ("format-errors-robots.txt", "bot1", "/whitespace-before-colon/", False),
+    ("format-errors-robots.txt", "bot1", "/no-colon/", False),
+    ("format-errors-robots.txt", "bot2", "/no-colon-useragent/", False),
+    ("format-errors-robots.txt", "bot3", "/whitespace-before-colon", True),
+    ("format-errors-robots.txt", "bot3", "/other", False),
+    ("malformed-path.txt", "any", "/wiki/Wikipedia_talk:Mediation_Committee/", False),
+    ("robots-with-utf8-bom.txt", "any", "/login.aspx", False),
+    ("robots-with-utf16le-bom.txt", "any", "/login.aspx", False),
+    ("robots-with-utf16be-bom.txt", "any", "/login.aspx", False),
+    ("wildcards.txt", "any", "/gp/cart/x", False),
+    ("wildcards.txt", "any", "/other", True),
+    ("real/www.python.org", "nutch", "/", False),
+    ("real/www.python.org", "any", "/webstats/", False),
+    ("real/www.gov.uk", "any", "/guidance/x", True),
+    ("astore.amazon.com-robots.txt", "any", "/x", True),
+    ("dos-line-endings.txt", "any", "/x", True),
+    ("extended-standard-robots.txt", "bot1", "/x", True),
+    ("extended-standard-robots.txt", "bot4", "/x", True),
+    ("many-user-agents.txt", "wget", "/x", False),
+    ("many-user-agents.txt", "foobot", "/x", False),
+    ("many-user-agents.txt", "any", "/x", True),
+    ("many-user-agents.txt", "any", "/translate/x", False),
+    ("relative-sitemap-robots.txt", "any", "/x", True),
+    ("sitemap-robots.txt", "any", "/x", True),
+    ("sitemap-robots-dedup.txt", "any", "/x", True),
+    ("twitter.com-robots.txt", "googlebot", "/a/with_friends", False),
+    ("twitter.com-robots.txt", "any", "/a?b", False),
+    ("twitter.com-robots.txt", "any", "/a", True),
+    ("www.flot.com-robots.txt", "any", "/img/x", False),
+    ("www.flot.com-robots.txt", "any", "/x", True),
+]
+
+
+@pytest.mark.parametrize(("name", "token", "path", "allowed"), FILES)
 def test_files(test_data: Path, name: str, token: str, path: str, allowed: bool) -> None:
     assert allows(file(test_data, name), path, token) is allowed
 
@@ -332,6 +353,16 @@ def test_delays_and_sitemaps_in_files(test_data: Path) -> None:
     assert len(dedup.sitemaps) == len(set(dedup.sitemaps)) >= 1
     relative = parse(file(test_data, "relative-sitemap-robots.txt"), url=robots_url(SITE))
     assert relative.sitemaps == [SITE + "/sitemap.xml"]
+    whole = parse(file(test_data, "sitemap-robots.txt"))
+    assert [url.rpartition("/")[2] for url in whole.sitemaps] == [
+        "sitemap.xml",
+        "MixedCased-sitemap.xml",
+    ]
+    assert parse(file(test_data, "astore.amazon.com-robots.txt")).crawl_delay == 5.0
+    twitter = file(test_data, "twitter.com-robots.txt")
+    assert [parse(twitter, t).crawl_delay for t in ("slurp", "msnbot", "x")] == [1.0, 10.0, None]
+    flot = parse(file(test_data, "www.flot.com-robots.txt"))
+    assert flot.sitemaps == ["http://flot.com/sitemap_index.xml"]
 
 
 def test_no_file_makes_it_raise(test_data: Path) -> None:
@@ -369,6 +400,11 @@ def calls(run: Callable[[], object]) -> Counter[str]:
     return counted
 
 
+@pytest.mark.case(
+    50,
+    "2,000 stars in one rule, against a URL of 8,000 characters",
+    "one search for each star, by counted work; a run of stars is one",
+)
 def test_2000_stars_are_one_pass_over_the_url() -> None:
     url = SITE + "/" + "a" * 8000
     for rule in ("*a" * 2000 + "b", "*" * 2000 + "b", "*aa" * 2000, "a*" * 2000 + "$"):
@@ -380,6 +416,11 @@ def test_2000_stars_are_one_pass_over_the_url() -> None:
     assert calls(lambda: runs.allowed(url)).total() < 50
 
 
+@pytest.mark.case(
+    50,
+    "20,000 rules with wildcards",
+    "2,000 are matched as such; of the others Allow is ignored, Disallow cut at its wildcard",
+)
 def test_patterns_beyond_the_limit_cost_no_search() -> None:
     lines = ["User-agent: *", *(f"Disallow: /x/*{n}$" for n in range(10 * MAX_PATTERNS))]
     lines += ["Allow: /x/y*z"]
@@ -528,11 +569,22 @@ def waits(origin: Origin, outcome: Unavailable, **options: Any) -> list[float]:
     return found[:-1]
 
 
+@pytest.mark.case(
+    45,
+    "robots.txt fails again and again, on a manual clock",
+    "rests of 5, 10, 20, 40 times retry.base; then `robots_unavailable`",
+)
 def test_five_tries_with_growing_rests_then_robots_unavailable() -> None:
     origin = Origin()
     assert waits(origin, Unavailable("http_500")) == [5.0, 10.0, 20.0, 40.0]
     assert origin.refusal == "robots_unavailable"
     assert MAX_TRIES == 5
+
+
+def test_the_rests_follow_the_back_off_of_the_settings() -> None:
+    broken, missing = Unavailable("http_500"), Unavailable("connect_refused", reached=False)
+    assert waits(Origin(), broken, base=0.5, max_delay=9.0) == [2.5, 5.0, 9.0, 9.0]
+    assert waits(Origin(), missing, base=2.0) == [2.0, 4.0, 8.0, 16.0]
 
 
 def test_retry_after_is_honoured_up_to_its_cap() -> None:
@@ -567,6 +619,11 @@ def test_a_success_forgets_the_failures() -> None:
     assert origin.refusal is None
 
 
+@pytest.mark.case(
+    45,
+    "robots.txt is known, and cannot be had anew a day later",
+    "the rules that were known stay in force",
+)
 def test_rules_stay_in_force_while_they_cannot_be_had_anew() -> None:
     origin = Origin()
     origin.settle(0.0, judged(200, b"User-agent: *\nDisallow: /a"))

@@ -349,6 +349,7 @@ def test_priority(text: str, priority: float | None) -> None:
 # -- damage ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.case(55, "a file cut at any place", "exactly the entries that were whole, one warning")
 def test_a_truncated_file_gives_what_was_whole() -> None:
     body = urlset(*(f"http://a/{n}" for n in range(100)))
     for cut in range(300, len(body) - 12, 97):
@@ -435,6 +436,11 @@ LAUGHS = "".join(
         '<!ATTLIST url a CDATA "' + "x" * 1000 + '">',
     ],
 )
+@pytest.mark.case(
+    53,
+    "seven kinds of declarations within a doctype",
+    "`xml_entity`; neither open() nor connect() is called",
+)
 def test_entities_are_refused_and_nothing_is_opened(
     declaration: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,8 +464,12 @@ def test_entries_before_a_late_declaration_are_not_trusted_either() -> None:
     assert len(warnings) == 1
 
 
-def test_a_bomb_is_refused_without_being_unpacked() -> None:
-    packed = gzip.compress(b"<urlset>" + b" " * 100_000_000)
+@pytest.mark.case(
+    54, "gzip bombs of 100 MB, some of white space alone", "`body_too_large`, in under 8 MB"
+)
+@pytest.mark.parametrize("start", [b"<urlset>", b"", b"\xef\xbb\xbf", b"http://a/"])
+def test_a_bomb_is_refused_without_being_unpacked(start: bytes) -> None:
+    packed = gzip.compress(start + b" " * 100_000_000)
     assert len(packed) < 200_000
     tracemalloc.start()
     try:
@@ -472,6 +482,9 @@ def test_a_bomb_is_refused_without_being_unpacked() -> None:
     assert peak < 8_000_000
 
 
+@pytest.mark.case(
+    54, "gzip within gzip, six times", "three layers are undone, then `body_too_large`"
+)
 def test_bombs_in_bombs(test_data: Path) -> None:
     nested = gzip.compress(gzip.compress(urlset("http://a/").encode()))
     assert read(nested) == (["http://a/"], [])
@@ -515,6 +528,7 @@ def test_what_costs_too_much_is_not_read(body: str) -> None:
     assert caught.value.reason == "parse_limit"
 
 
+@pytest.mark.case(54, "50,007 URLs in one file", "50,000 are taken; the other 7 counted, and said")
 def test_the_limit_is_counted() -> None:
     body = urlset(*(f"http://a/{n}" for n in range(MAX_URLS + 7)))
     sitemap = parse(body.encode())

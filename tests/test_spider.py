@@ -80,7 +80,7 @@ def test_a_missing_argument_says_how_to_give_it() -> None:
 
 
 def test_a_wrong_value_is_named_with_its_argument() -> None:
-    with pytest.raises(SpiderError, match=r"depth='deep'"):
+    with pytest.raises(SpiderError, match='depth="deep"'):
         Books(depth="deep")
 
 

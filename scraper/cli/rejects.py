@@ -29,6 +29,7 @@ from scraper.frontier.revive import Chosen
 from scraper.job import Job
 from scraper.joblist import JobStatus
 from scraper.revisits import told
+from scraper.work import names_of
 
 SHOWN = 10
 """Fields that are told below a reason, the most frequent first."""
@@ -143,7 +144,7 @@ def _file_of(job: Job) -> Path | None:
     summary = job.summary()
     if summary is None:
         return None
-    moved = json.loads(summary.state.get("asides", b"{}"))
+    moved = names_of(summary.state, "asides")
     for key in summary.positions:
         if key.endswith(".rejected.jsonl"):
             places = [moved.get(key, key)] if summary.phase in ("finished", "failed") else []

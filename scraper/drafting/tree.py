@@ -198,6 +198,8 @@ def _sort(page: Page) -> None:
 
 def _element(node: LexborNode, parent: Element | None, at: int) -> Element:
     tag = node.tag or ""
+    if not plain(tag):
+        tag = "*"  # in `<a<b>` the name is `a<b`, which no selector can say
     attrs = {name: value or "" for name, value in node.attributes.items()}
     calls = (attrs[name] for name in _LABELS if name in attrs) if attrs else ()
     return Element(

@@ -47,8 +47,12 @@ def inspect(path: Path) -> Summary:
     with tables.explaining(path), closing(tables.connect(path, read_only=True)) as connection:
         connection.execute("BEGIN")  # one instant for all that is read
         head = tables.read_head(connection)
-        for _, kind, name, value, _ in tables.read(connection, "kept"):
+        for _, kind, name, value in tables.read_kept(connection):
             kept[kind][name] = value
+        try:
+            positions = {name: json.loads(value) for name, value in kept["position"].items()}
+        except (ValueError, RecursionError) as error:
+            raise tables.damaged(path, f"a position is not one: {error}") from error
     return Summary(
         pending=head.rows["requests"],
         leased=len(head.leased),
@@ -56,7 +60,7 @@ def inspect(path: Path) -> Summary:
         failures=head.rows["failures"],
         clean=head.clean,
         counts=Counter(kept["count"]),
-        positions={name: json.loads(value) for name, value in kept["position"].items()},
+        positions=positions,
         state=kept["state"],
     )
 

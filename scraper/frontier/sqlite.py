@@ -131,16 +131,16 @@ class SqliteFrontier:
             fresh, unclean = head.commits == 0, not head.clean
             try:
                 self._load(connection, now)
-            except LookupError as error:
-                raise damaged(
-                    self.path, f"a request of a host that is not there: {error}"
-                ) from error
+                positions = {name: json.loads(value) for name, value in self._of("position")}
+            except tables.FOREIGN as error:
+                what = f"it holds what no crawl has written: {type(error).__name__}: {error}"
+                raise damaged(self.path, what) from error
             ended = self._recover(now)
         redo, self._redo = self._redo, []
         claims, self._claims = self._claims, {}
         return Recovery(
             fresh=fresh,
-            positions={name: json.loads(value) for name, value in self._of("position")},
+            positions=positions,
             state=dict(self._of("state")),
             redo=redo,
             claims=claims,
@@ -201,8 +201,8 @@ class SqliteFrontier:
             self._claims.setdefault(stage, []).append(unpack(keys))
 
     def _load_kept(self, connection: sqlite3.Connection) -> None:
-        rows = tables.read(connection, "kept")
-        self._kept = {(kind, name): (kept_id, value) for kept_id, kind, name, value, _ in rows}
+        rows = tables.read_kept(connection)
+        self._kept = {(kind, name): (kept_id, value) for kept_id, kind, name, value in rows}
 
     def _read_head(self, connection: sqlite3.Connection) -> None:
         self._head = tables.read_head(connection)

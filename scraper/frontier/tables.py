@@ -12,10 +12,11 @@ import os
 import sqlite3
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
@@ -26,6 +27,7 @@ from scraper.frontier.fingerprints import unpack
 __all__ = [
     "APPLICATION_ID",
     "COLUMNS",
+    "FOREIGN",
     "SCHEMA",
     "VERSION",
     "Head",
@@ -40,6 +42,7 @@ __all__ = [
     "packed",
     "read",
     "read_head",
+    "read_kept",
     "request_checksum",
     "sealed",
     "sealed_request",
@@ -84,6 +87,11 @@ COLUMNS = {
     "kept": ("id", "kind", "name", "value"),
 }
 """The checked columns of each table, in order; `crc` follows them."""
+
+FOREIGN = (ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error)
+"""What reading a row may raise whose checksum holds, and which is not ours all the same."""
+
+_KINDS: Mapping[Any, type] = MappingProxyType({"count": int, "position": str, "state": bytes})
 
 _NUMBERS = struct.Struct("<qqqdqqqq")
 _LENGTH = struct.Struct("<I")
@@ -231,13 +239,31 @@ def read_head(connection: sqlite3.Connection) -> Head:
     _, text, crc = rows[0]
     if not isinstance(text, str) or crc32(text.encode("utf-8", "surrogatepass")) != crc:
         raise damaged(path, "its head was altered")
-    values = json.loads(text)
-    if values["version"] > VERSION:
-        raise JobError(
-            f"{path} has format {values['version']}, made by a newer release (this one: {VERSION})",
-            hint="Resume with that release, or start anew with --fresh.",
-        )
-    return Head(**values)
+    try:
+        values = json.loads(text)
+        if (version := int(values["version"])) > VERSION:
+            raise JobError(
+                f"{path} has format {version}, made by a newer release (this one: {VERSION})",
+                hint="Resume with that release, or start anew with --fresh.",
+            )
+        head = Head(**values)
+        dict.fromkeys([*head.leased, *head.sending, head.commits + head.last_id])
+        if all(isinstance(head.rows[table], int) for table in COLUMNS):
+            return head
+    except FOREIGN:
+        pass
+    raise damaged(path, "its head is not one")
+
+
+def read_kept(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str, Any]]:
+    """The rows of `kept`: id, kind (`count`, `position`, `state`), name, value as it is stored.
+
+    Raises `DamagedState` for values that are not of their kind.
+    """
+    for kept_id, kind, name, value, _ in read(connection, "kept"):
+        if not isinstance(value, _KINDS.get(kind, ())):
+            raise damaged(_path_of(connection), f"{kind} {name} is not one")
+        yield kept_id, kind, name, value
 
 
 def verify(connection: sqlite3.Connection, head: Head) -> None:

@@ -179,7 +179,7 @@ class AppendSink:
             self.records = int(position["records"])
             single = self.files.single
             files = {"": [1, position["size"], self.records]} if single else position["files"]
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             raise DamagedState(f"{self.key}: {position!r} is not a position of it") from None
         if position.get("notes") is not None:
             self.take_notes(position["notes"])

@@ -179,21 +179,20 @@ class AppendFile:
             target = size
         if found < target:
             raise self._less(found, target, "it was cut or replaced")
-        if found > target and self.mode == "append" and not self._claim.ours:
-            self.displaced = self._cut_aside(
-                target, "aside"
-            )  # the lock was removed: it may be anybody's
-        elif found > target:
-            os.ftruncate(self._fd, target)
-            os.fsync(self._fd)
-        if not self._claim.ours:
-            self._claim.record(target if size is None else None)
         ends_well = ends_with(self._fd, target, self._terminator)
         if not ends_well and size is not None:
             raise DamagedState(
                 f"{self.working}: byte {target} is not the end of a record, as it was committed",
                 hint="Something else wrote to it. --fresh sets it aside and starts anew.",
             )
+        if found > target and self.mode == "append" and not self._claim.ours:
+            # The lock was removed: it may be anybody's.
+            self.displaced = self._cut_aside(target, "aside")
+        elif found > target:
+            os.ftruncate(self._fd, target)
+            os.fsync(self._fd)
+        if not self._claim.ours:
+            self._claim.record(target if size is None else None)
         if not ends_well:
             os.write(self._fd, self._terminator)
             target += len(self._terminator)

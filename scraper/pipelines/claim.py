@@ -181,7 +181,7 @@ def _parse(data: bytes) -> tuple[Owner, int | None, int | None] | None:
         stored: Any = json.loads(data)
         base, sealed = stored.pop("base"), stored.pop("sealed", None)
         owner = Owner(**{name: str(value) for name, value in stored.items()})
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     fit = isinstance(base, int | None) and isinstance(sealed, int | None)
     return (owner, base, sealed) if fit else None

@@ -286,7 +286,7 @@ def _fixed(path: Path) -> tuple[Path, str]:
 def _group(key: str, position: Any) -> int:
     try:
         return int(position["group"])
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise DamagedState(f"{key}: {position!r} is not a position of it") from None
 
 

@@ -103,7 +103,7 @@ def streams_of(position: Any, base: Path) -> dict[str, tuple[int, int, int]]:
             str(name): (int(part), int(size), int(records))
             for name, (part, size, records) in dict(position or {}).items()
         }
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = {"": (0, 0, 0)}
     if any(part < 1 or size < 0 or records < 0 for part, size, records in found.values()):
         raise DamagedState(f"{base}: {position!r} is not a position of it")

@@ -281,7 +281,7 @@ class TableSink:
             return
         try:
             group, records = int(position["group"]), int(position["records"])
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             raise DamagedState(f"{self.key}: {position!r} is not a position of it") from None
         self.records = records
         self._committed = group, records

@@ -25,6 +25,8 @@ from tests.servers.web import RESET, SILENT, Answer, Reply, Seen, Web, html, tex
 LATE = 0.15
 """Seconds that a stamp may be late on a loaded machine."""
 
+KEPT = "by the server's log no request within the pause, other hosts go on; every page is delivered"
+
 SPIDER = """
 from scraper import Output, Request, Response, Spider
 
@@ -117,37 +119,6 @@ def test_nothing_that_robots_txt_forbids_is_fetched(project: Project) -> None:
         assert delivered(project) == Counter(
             web.url + path for path in asked - {"/robots.txt", "/hop"}
         )
-
-
-def test_a_failing_robots_txt_is_never_permission(project: Project) -> None:
-    broken, silent, limited, healthy = addresses(4)
-
-    answers: dict[str, Answer] = {
-        broken: text("oops", 500),
-        silent: SILENT,
-        limited: text("slow down", 429, ("Retry-After", "1")),
-        healthy: text("no robots here", 404),
-    }
-
-    def site(seen: Seen) -> Answer:
-        if seen.path == "/robots.txt":
-            return answers[address(seen)]
-        return fan(30, number(seen))
-
-    project.config("[http]\ntimeout = 1\n[retry]\nbase = 0.1\nmax_delay = 0.2\n")
-    with Web(site, addresses(4)) as web:
-        run = start(project, [f"{web.base(a)}/p/0" for a in web.addresses])
-
-        def enough(web: Web) -> bool:
-            again = all(len(web.seen("/robots.txt", a)) >= 2 for a in (broken, silent, limited))
-            return again and len([s for s in web.seen(host=healthy) if number(s) >= 0]) == 30
-
-        web.when(enough, lambda: run.signal(signal.SIGTERM))
-        ended = run.wait()
-        assert enough(web), "robots.txt was not asked for again"
-        assert ended.code in (143, 0, 1)  # by itself, where the tries were used up before
-        for host in (broken, silent, limited):
-            assert {s.path for s in web.seen(host=host)} == {"/robots.txt"}
 
 
 def test_crawl_delay_is_kept(project: Project) -> None:
@@ -247,7 +218,13 @@ def test_inline_fetches_pass_the_same_gate(project: Project) -> None:
 # -- being told to wait ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(status, marks=pytest.mark.case(51, f"{status} with Retry-After: 2", KEPT))
+        for status in (429, 503)
+    ],
+)
 def test_no_request_inside_a_retry_after_pause_while_other_hosts_keep_going(
     project: Project, status: int
 ) -> None:
@@ -281,6 +258,9 @@ def test_no_request_inside_a_retry_after_pause_while_other_hosts_keep_going(
         assert mine == Counter(f"{web.base(tired)}/p/{n}" for n in range(12))
 
 
+@pytest.mark.case(
+    51, "429 with Retry-After, and the process is killed", "the pause holds for the next process"
+)
 def test_a_retry_after_pause_survives_a_kill(project: Project) -> None:
     pause = 4
     told: list[float] = []
@@ -315,6 +295,11 @@ def test_a_retry_after_pause_survives_a_kill(project: Project) -> None:
         assert delivered(project).total() == 24
 
 
+@pytest.mark.case(
+    51,
+    "a host that only ever says 429",
+    "`throttled` after politeness.max_pauses pauses; no page is charged an attempt",
+)
 def test_a_host_that_only_ever_says_wait_ends_throttled(project: Project) -> None:
     tired, healthy = addresses(2)
 

@@ -100,6 +100,9 @@ async def test_unknown_key_is_no_silent_cut(tmp_path: Path) -> None:
     assert rows(tmp_path / "out.csv") == [["a"], ["1"]]
 
 
+@pytest.mark.case(
+    77, "another model in a CSV file", "an error at the first item that names both; nothing is cut"
+)
 async def test_one_file_takes_one_model(tmp_path: Path) -> None:
     sink = Csv("out.csv")
     await begin(sink, tmp_path)
@@ -260,6 +263,11 @@ def test_delimiters_that_are_none(delimiter: str) -> None:
 # ── over kills and crawls
 
 
+@pytest.mark.case(
+    77,
+    "a model that has changed when its job is resumed",
+    "the columns stay; what has another is `schema`",
+)
 async def test_columns_stay_over_a_kill(tmp_path: Path) -> None:
     first = Csv("out.csv")
     await begin(first, tmp_path)

@@ -623,6 +623,9 @@ async def test_no_name_leads_out_of_the_directory(
     assert sorted(p.name for p in lab.root.iterdir()) == [".scrape", "data"]
 
 
+@pytest.mark.case(
+    79, "a symbolic link where a directory of files is to be", "refused; nothing is written there"
+)
 @pytest.mark.parametrize("link", ["images", "images/ab", ".incoming"])
 async def test_links_are_not_followed(lab: Lab, tmp_path: Path, link: str) -> None:
     lab.root = tmp_path / "project"
@@ -638,6 +641,9 @@ async def test_links_are_not_followed(lab: Lab, tmp_path: Path, link: str) -> No
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.case(
+    79, "a symbolic link where a file is to be", "replaced; what it leads to is not touched"
+)
 async def test_a_link_in_a_files_place_is_replaced(lab: Lab, tmp_path: Path) -> None:
     lab.root = tmp_path / "project"
     secret = tmp_path / "secret"

@@ -64,6 +64,9 @@ def test_what_is_no_path(template: str, says: str) -> None:
         resolve(template, CRAWL)
 
 
+@pytest.mark.case(
+    79, "`../../etc/x`, `a/b`, `..` in place of `{item}` or `{spider}` in a path", "refused, exit 2"
+)
 @pytest.mark.parametrize("value", ["../../etc/x", "a/b", "..", "."])
 def test_values_cannot_lead_elsewhere(value: str) -> None:
     with pytest.raises(ConfigError, match="no file name"):
