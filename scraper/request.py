@@ -117,8 +117,8 @@ class Request:
     share nothing, but the memory of what was fetched is one: a page that several sessions shall
     see says `unique=False`. `meta`, `kwargs`: JSON values, and items, dates and the like as JSON
     has them; kwargs go to the callback, as the types that it declares. `timeout`: seconds for the
-    whole exchange. `secret`: names of headers that must not follow a redirect to another origin
-    (`Authorization` and `Cookie` never do).
+    whole exchange. `secret`: names of headers that must not follow a redirect to another origin,
+    nor show in any message (`Authorization`, `Cookie` and what sounds like them never do).
 
     Raises `UsageError` for bodies that exclude each other, files that cannot be read, and
     callbacks without a name. A URL that is none makes a request that ends `url_invalid`.

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from scraper.errors import ItemInvalid
 from scraper.observation import MOST
 from scraper.records import invalid_fields
+from scraper.redaction import redacted
+from scraper.urls import publishable
 
 __all__ = ["field_errors", "in_brief", "record", "values_of"]
 
@@ -44,20 +46,30 @@ def record(
     Keys: `reason` (a code of `errors.REASONS`), `item` (the model's name), `url`, `errors` (one
     object per field: `field`, `message`, `selectors`, `value`), `values` (what was there), `stage`
     (the pipeline stage that failed, or null), `spider`, `page` (names this visit of the page, and
-    no other). What is too long is cut and says so.
+    no other). What is too long is cut and says so. The URL and the messages are without secrets;
+    the values are what was there.
     """
     head = _Plain(_HEAD)
     row = {
         "reason": head.show(reason),
         "item": head.show(item),
-        "url": head.show(url),
-        "errors": _Plain(_ERRORS).show(errors),
+        "url": head.show(publishable(url)),
+        "errors": _Plain(_ERRORS).show(_told(errors)),
         "values": _Plain(_VALUES).show(values),
         "stage": head.show(stage),
         "spider": head.show(spider),
         "page": page,
     }
     return _json(row).encode() + b"\n"
+
+
+def _told(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**error, "message": redacted(error["message"])}
+        if isinstance(error.get("message"), str)
+        else error
+        for error in errors
+    ]
 
 
 def _json(value: Any) -> str:
@@ -190,7 +202,8 @@ def field_errors(error: BaseException) -> list[dict[str, Any]]:
 def in_brief(errors: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
     """Of `field_errors`, each field and its message, cut: what the ledger keeps of them."""
     return tuple(
-        (str(error["field"])[:_BRIEF], str(error["message"])[:_BRIEF]) for error in errors[:MOST]
+        (str(error["field"])[:_BRIEF], redacted(str(error["message"]))[:_BRIEF])
+        for error in errors[:MOST]
     )
 
 
