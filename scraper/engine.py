@@ -21,7 +21,7 @@ from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, deliver, drain
 from scraper.chained import Passing, weight
 from scraper.config import Config
-from scraper.credentials import of_exchange
+from scraper.credentials import of_exchange, of_request
 from scraper.errors import (
     ConfigError,
     DamagedState,
@@ -43,7 +43,7 @@ from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
 from scraper.protocols import Clock, Downloader, Frontier, Middleware
-from scraper.redaction import redacted
+from scraper.redaction import holding, redacted
 from scraper.revisit import Earlier
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
@@ -182,7 +182,9 @@ class Engine:
         scheduler = self.scheduler
         while self._workers <= max(self.config.crawl.concurrency, scheduler.inflight):
             start = await scheduler.due.get()
-            scheduler.events.put_nowait(await self.handle(start))
+            with holding(functools.partial(of_request, start.lease.request)):
+                outcome = await self.handle(start)
+            scheduler.events.put_nowait(outcome)
         self._workers -= 1
 
     # ── start ────────────────────────────────────────────────────────────────────────────
@@ -255,7 +257,8 @@ class Engine:
         if not accepted and not 200 <= response.status < 300:
             status = FetchError(f"http_{response.status}", request.url)
             return await self._fail(lease, host, self._judge(lease, status), response)
-        return await self._deliver(lease, host, response)
+        with holding(functools.partial(of_exchange, request, response)):
+            return await self._deliver(lease, host, response)
 
     def _judge(self, lease: Lease, error: FetchError, *, asked: Retry | None = None) -> Any:
         return retry.judge(
@@ -297,7 +300,7 @@ class Engine:
         except ExtractionError as error:
             visit.page.release()
             where = request.callback or DEFAULT_CALLBACK
-            self._reporter.tell(error, where, request, response)
+            self._reporter.tell(error, where, request)
             return await self._fail(lease, host, Dead(error.reason, error.message), response)
         except (ConfigError, DamagedState, OutOfResource):
             raise  # it is the crawl that cannot go on, not the page
@@ -305,7 +308,7 @@ class Engine:
             _let_cancellation_pass(error)
             visit.page.release()
             where = request.callback or DEFAULT_CALLBACK
-            said = self._reporter.tell(error, where, request, response)
+            said = self._reporter.tell(error, where, request)
             return await self._fail(lease, host, Dead("callback_error", said), response)
         visit.counts["pages"] += 1
         return self._outcome(visit, Done())
@@ -316,8 +319,7 @@ class Engine:
         """Not this time, or never: and then the errback has a word."""
         errback = lease.request.options.errback
         if isinstance(verdict, Dead) and verdict.detail:
-            secrets = of_exchange(lease.request, response)
-            verdict = replace(verdict, detail=redacted(verdict.detail, secrets))
+            verdict = replace(verdict, detail=redacted(verdict.detail))
         if not isinstance(verdict, Dead) or errback is None:
             return Outcome(lease, host, verdict)
         visit = self._visit(lease, host, response)
@@ -329,7 +331,7 @@ class Engine:
         except _ANYTHING as error:
             _let_cancellation_pass(error)
             visit.page.release()
-            self._reporter.tell(error, errback, lease.request, response)
+            self._reporter.tell(error, errback, lease.request)
             return Outcome(lease, host, verdict)
         return self._outcome(visit, verdict)
 
@@ -369,9 +371,8 @@ class Engine:
                 functools.partial(self._item, visit),
             )
         except (ItemInvalid, ValidationError) as error:
-            secrets = of_exchange(visit.lease.request, visit.page.response)
-            said = brief(error, secrets)
-            log.warning("%s: the callback ended early: %s", urls.redact(visit.page.url), said)
+            url = urls.redact(visit.page.url)
+            log.warning("%s: the callback ended early: %s", url, brief(error))
             self._chain.reject(error, visit.page)
 
     def _request(self, visit: Visit, request: Request) -> None:
@@ -393,15 +394,12 @@ class Engine:
         if isinstance(result, Delivered):
             self._observers.on_item(result.item, visit.page)
         elif isinstance(result, Failed):
-            self._reporter.tell(
-                result.error, result.stage, visit.lease.request, visit.page.response
-            )
+            self._reporter.tell(result.error, result.stage, visit.lease.request)
         elif isinstance(result, Rejected):
             self._rejected += 1
             level = logging.WARNING if self._rejected <= TOLD_REJECTED else logging.DEBUG
             if log.isEnabledFor(level):
-                secrets = of_exchange(visit.lease.request, visit.page.response)
-                log.log(level, "rejected: %s", brief(result.error, secrets))
+                log.log(level, "rejected: %s", brief(result.error))
 
     def __repr__(self) -> str:
         s = self.scheduler

@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -243,6 +244,7 @@ class Job:
         try:
             for part in (folder.parent.parent, folder.parent, folder):
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _keep_private(part)
         except OSError as error:
             raise JobError(
                 f"{folder} cannot be made: {error.strerror}",
@@ -388,6 +390,18 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.spider}/{self.name}>"
+
+
+def _keep_private(folder: Path) -> None:
+    """Only its owner may look into a directory of state. Raises `JobError` where it is a link."""
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise JobError(
+            f"{folder} is a symbolic link, and state is not kept behind links",
+            hint="Whoever may change the link could read or replace it. Make it a directory.",
+        )
+    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -1,7 +1,4 @@
-"""The logging boundary: what is told leaves here without secrets or control bytes.
-
-A record may bring secrets of its own, which only its place knows: `extra={"secrets": …}`.
-"""
+"""The logging boundary: what is told leaves here without secrets or control bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from scraper.config import Log
-from scraper.redaction import Redactor, protect, redacted
+from scraper.redaction import Redactor, held, protect, redacted
 
 __all__ = ["configure", "guard", "redacted"]
 
@@ -25,11 +22,6 @@ INDENT = "\n    "
 def _escaped(text: str) -> str:
     text = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
     return text.rstrip("\n").replace("\n", INDENT)
-
-
-def _secrets(record: logging.LogRecord) -> Iterable[str]:
-    found: Iterable[str] = getattr(record, "secrets", ())
-    return found
 
 
 class LineFormatter(logging.Formatter):
@@ -43,7 +35,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if not self._tracebacks:
             record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
-        return _escaped(self._redactor(super().format(record), _secrets(record)))
+        return _escaped(self._redactor(super().format(record), held()))
 
 
 class JsonFormatter(logging.Formatter):
@@ -55,7 +47,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        secrets = _secrets(record)
+        secrets = held()
         told = {
             "time": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname,
@@ -72,11 +64,10 @@ class Guard(logging.Filter):
     """Redacts at the logger itself, for handlers that are not ours (`run` and the like)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        secrets = _secrets(record)
-        record.msg, record.args = redacted(record.getMessage(), secrets), None
+        record.msg, record.args = redacted(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             trace = logging.Formatter().formatException(record.exc_info)
-            record.exc_text = redacted(trace, secrets)
+            record.exc_text = redacted(trace)
         return True
 
 

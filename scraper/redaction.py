@@ -13,7 +13,8 @@ import json
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,8 @@ __all__ = [
     "BY_LOOKS",
     "MASK",
     "Redactor",
+    "held",
+    "holding",
     "is_credential",
     "is_plainly_secret",
     "is_secret_name",
@@ -239,14 +242,14 @@ class Redactor:
     __slots__ = ("_pattern", "known")
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        self.known = frozenset(value for value in known if len(value) >= LEAST)
+        self.known = frozenset(known)
         self._pattern = _pattern(self.known)
 
-    def __call__(self, text: str, more: Iterable[str] = ()) -> str:
+    def __call__(self, text: str, more: frozenset[str] = frozenset()) -> str:
         """*text* without secrets. *more*: values that are known here and now. Idempotent."""
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
-        if more and (pattern := _pattern(frozenset(v for v in more if len(v) >= LEAST))):
+        if more and (pattern := _pattern(more)) is not None:
             text = pattern.sub(MASK, text)
         return _by_looks(text)
 
@@ -254,8 +257,10 @@ class Redactor:
         return f"<Redactor: {len(self.known)} known>"
 
 
+@lru_cache(maxsize=64)
 def _pattern(known: frozenset[str]) -> re.Pattern[str] | None:
-    spellings = {spelt for value in known for spelt in _spellings(value) if len(spelt) >= LEAST}
+    long = [value for value in known if len(value) >= LEAST]
+    spellings = {spelt for value in long for spelt in _spellings(value) if len(spelt) >= LEAST}
     if not spellings:
         return None
     return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))))
@@ -282,6 +287,9 @@ BY_LOOKS = Redactor()
 _current: ContextVar[Redactor] = ContextVar("redactor", default=BY_LOOKS)
 
 
+_at_hand: ContextVar[Callable[[], Iterable[str]]] = ContextVar("at_hand", default=tuple)
+
+
 def protect(known: Iterable[str]) -> Redactor:
     """From here on, in this context, *known* values are secrets, too."""
     redactor = Redactor({*_current.get().known, *known})
@@ -289,9 +297,24 @@ def protect(known: Iterable[str]) -> Redactor:
     return redactor
 
 
-def redacted(text: str, more: Iterable[str] = ()) -> str:
-    """*text* without secrets: what looks like one, what is protected here, and *more*."""
-    return _current.get()(text, more)
+@contextmanager
+def holding(secrets: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Meanwhile, in this context, what *secrets* gives is secret; asked when something is told."""
+    token = _at_hand.set(secrets)
+    try:
+        yield
+    finally:
+        _at_hand.reset(token)
+
+
+def held() -> frozenset[str]:
+    """The secrets of what this context is at work on: a page's request, and its answer."""
+    return frozenset(_at_hand.get()())
+
+
+def redacted(text: str) -> str:
+    """*text* without secrets: what looks like one, what is protected or held here."""
+    return _current.get()(text, held())
 
 
 def redacted_json(value: Any, redact: Callable[[str], str] = redacted) -> Any:

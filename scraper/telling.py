@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import sysconfig
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 
 from scraper import urls
-from scraper.credentials import of_exchange
 from scraper.errors import ItemInvalid, ScraperError
-from scraper.http import Request, Response
+from scraper.http import Request
 from scraper.redaction import redacted
 
 __all__ = ["Reporter", "brief", "user_frames"]
@@ -32,19 +30,16 @@ class Reporter:
     def __init__(self) -> None:
         self._reported: set[tuple[str, int | None]] = set()
 
-    def tell(
-        self, error: BaseException, where: str, request: Request, response: Response | None = None
-    ) -> str:
+    def tell(self, error: BaseException, where: str, request: Request) -> str:
         """Log *error*, which was raised in *where* for a page, and return what is said of it."""
         line = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
         place = (where, line.lineno if line else None)
         level = logging.DEBUG if place in self._reported else logging.ERROR
         if len(self._reported) < PLACES:
             self._reported.add(place)
-        secrets = of_exchange(request, response)
-        said = brief(error, secrets)
+        said = brief(error)
         log.log(level, "%s failed at %s: %s", where, urls.redact(request.url), said)
-        log.debug("traceback", exc_info=error, extra={"secrets": secrets})
+        log.debug("traceback", exc_info=error)
         return said
 
 
@@ -54,16 +49,13 @@ def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
 
 
-def brief(error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """An exception in one line, with the line of the user's code that raised it.
-
-    Redacted; *secrets*: values that must not show, besides those that are known.
-    """
+def brief(error: BaseException) -> str:
+    """An exception in one line, redacted, with the line of the user's code that raised it."""
     if isinstance(error, ItemInvalid):
-        return redacted(error.message, secrets)  # it happened on the page, not in a line of code
+        return redacted(error.message)  # it happened on the page, not in a line of code
     own = user_frames(error)
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
     said = [error.message, error.hint] if isinstance(error, ScraperError) else [str(error)]
     text = "; ".join(" ".join(part.split()) for part in said if part)
-    text = redacted(text, secrets)
+    text = redacted(text)
     return f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}"

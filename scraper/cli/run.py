@@ -105,7 +105,7 @@ def run_spider(
 
     prepared = prepare(spider, start=start, overrides=settings)
     given = spider_arguments(arguments)
-    protect(of_config(prepared.loaded.config) | of_arguments(given))
+    protect(of_config(prepared.loaded.config))
     observers = progress_for(quiet=quiet)
     with open_prepared(
         prepared,
@@ -132,13 +132,14 @@ def run_spider(
 
 
 def spider_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """What `-a name=value` options say. Raises `UsageError`."""
+    """What `-a name=value` options say; secrets among them show nowhere. Raises `UsageError`."""
     pairs: dict[str, str] = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals or not name:
             raise UsageError(f"-a {argument}: write it as -a name=value")
         pairs[name] = value
+    protect(of_arguments(pairs))
     return pairs
 
 

@@ -206,14 +206,14 @@ def _guarded_socket(info: AddrInfoType) -> socket.socket:
 
 
 def is_private_literal(host: str) -> bool:
-    """Whether *host*, as an href spells it, is the address of a private host.
+    """Whether *host*, as an href spells it, is the address of a private host, or `localhost`.
 
     All that can be said of a host that a proxy will resolve.
     """
     try:
         return is_private(host.strip("[]"))
     except ValueError:
-        return False
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
 
 
 def is_private(address: str) -> bool:

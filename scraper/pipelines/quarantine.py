@@ -46,30 +46,20 @@ def record(
     Keys: `reason` (a code of `errors.REASONS`), `item` (the model's name), `url`, `errors` (one
     object per field: `field`, `message`, `selectors`, `value`), `values` (what was there), `stage`
     (the pipeline stage that failed, or null), `spider`, `page` (names this visit of the page, and
-    no other). What is too long is cut and says so. The URL and the messages are without secrets;
-    the values are what was there.
+    no other). What is too long is cut and says so. Without secrets, also in the values.
     """
     head = _Plain(_HEAD)
     row = {
         "reason": head.show(reason),
         "item": head.show(item),
         "url": head.show(publishable(url)),
-        "errors": _Plain(_ERRORS).show(_told(errors)),
+        "errors": _Plain(_ERRORS).show(errors),
         "values": _Plain(_VALUES).show(values),
         "stage": head.show(stage),
         "spider": head.show(spider),
         "page": page,
     }
     return _json(row).encode() + b"\n"
-
-
-def _told(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {**error, "message": redacted(error["message"])}
-        if isinstance(error.get("message"), str)
-        else error
-        for error in errors
-    ]
 
 
 def _json(value: Any) -> str:
@@ -126,7 +116,7 @@ class _Plain:
         self, value: str, length: int = 0, unit: str = "characters", limit: int = _TEXT
     ) -> str:
         length, whole = length or len(value), len(value) <= limit
-        kept = _scalar_values(value[:limit])
+        kept = _scalar_values(redacted(value[: 2 * limit])[:limit])
         cost = len(_json(kept).encode())
         if cost > self.left:
             kept, whole = kept[: max(0, self.left) // 6], False  # \u0000 is the longest character
