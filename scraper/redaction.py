@@ -99,7 +99,7 @@ _USERINFO = re.compile(
 )
 _P = r"%(?:25){0,3}"  # a percent sign, perhaps escaped again
 _ESCAPED_USERINFO = re.compile(
-    rf"({_P}3A(?:{_P}2F){{2}})(?:(?!{_P}(?:2F|3F|23|40))[^\s\"'&<>]){{1,2048}}({_P}40)",
+    rf"(({_P})3A\2(?:2F)\2(?:2F))(?:(?!\2(?:2F|3F|23))[^\s\"'&<>]){{1,2048}}(\2(?:40))",
     re.IGNORECASE,
 )
 
@@ -145,7 +145,7 @@ def _by_looks(text: str) -> str:
     if "@" in text:
         text = _USERINFO.sub(f"{MASK}@", text)
     if "%" in text:
-        text = _ESCAPED_USERINFO.sub(rf"\1{MASK}\2", text)
+        text = _ESCAPED_USERINFO.sub(rf"\1{MASK}\3", text)
         text = _masked(text, _ESCAPED, is_secret_name, _until(_ESCAPED_VALUE))
     if '"' in text or "'" in text:
         text = _masked(text, _MEMBER, _is_secret_member, _member_value)

@@ -52,6 +52,10 @@ __all__ = [
 ]
 
 
+MAX_STORED = 256 * 1024 * 1024
+"""Bytes of a stored request, at most: 16 MiB of files, however they are escaped, and much more."""
+
+
 class Headers(Mapping[str, str]):
     """Header fields, looked up without regard to case (RFC 9110, section 5.1).
 
@@ -313,14 +317,10 @@ class Request:
     @classmethod
     def load(cls, data: bytes) -> Self:
         """The request that `dump` stored. Raises `ValueError` for anything else."""
-        record = jsonlib.loads(data)
-        if not isinstance(record, dict) or not isinstance(record.get("url"), str):
-            raise ValueError("not a stored request")
+        record = _read_stored(data)
         url, callback = record.pop("url"), record.pop("callback", None)
         if not record:
             return cls.of(url, callback)
-        if unknown := record.keys() - set(Options._fields):
-            raise ValueError(f"not a stored request: {sorted(unknown)}")
         if "body" in record:
             record["body"] = record["body"].encode("latin-1")
         for name in ("accept", "secret"):
@@ -356,6 +356,47 @@ class Request:
 
 for _name in Options._fields:
     setattr(Request, _name, property(attrgetter(f"_options.{_name}")))
+
+
+def _read_stored(data: bytes) -> dict[str, Any]:
+    """The object that `dump` stored; every member is of its kind. Raises `ValueError`."""
+    if len(data) > MAX_STORED:
+        raise ValueError(f"not a stored request: {len(data):,} bytes")
+    try:
+        record = jsonlib.loads(data)
+    except RecursionError:
+        raise ValueError("not a stored request: nested too deep") from None
+    if not isinstance(record, dict) or "url" not in record:
+        raise ValueError("not a stored request")
+    if wrong := [name for name, value in record.items() if not _is_stored(name, value)]:
+        raise ValueError(f"not a stored request: {sorted(wrong)}")
+    return record
+
+
+def _is_stored(name: str, value: Any) -> bool:
+    """Whether *value* can be what `dump` stored as the option *name*."""
+    match name:
+        case "url" | "callback" | "body" | "errback" | "method":
+            return isinstance(value, str)
+        case "headers" | "cookies":  # of what users gave, which need not be text
+            return isinstance(value, dict) and all(map(_is_scalar, value.values()))
+        case "meta" | "kwargs":
+            return isinstance(value, dict)
+        case "accept" | "secret":
+            return isinstance(value, list) and all(map(_is_scalar, value))
+        case "trail":
+            return isinstance(value, list) and all(map(_is_pair, value))
+        case "into":
+            return _is_pair(value)
+    return name in Options._fields and _is_scalar(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [str, int]
 
 
 def _storable(value: Any) -> Any:

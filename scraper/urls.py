@@ -142,6 +142,7 @@ _BARE_USERINFO = re.compile(r"[^/?#@:]*:[^/?#]*@")  # a proxy's "user:password@h
 _PARAMETER = re.compile(r"([?&;#])([^=&;#?]*)=([^&;#]+)")
 _LONG = 16  # characters of a value of an ambiguous name that makes it a secret
 _NESTED = 8192  # characters
+_URL_IN = re.compile(r"[=@]|%(?:25)*(?:3D|40)", re.IGNORECASE)
 
 
 def redact(url: str) -> str:
@@ -179,8 +180,8 @@ def _hide_plain(match: re.Match[str]) -> str:
 
 
 def _nested(value: str) -> str:
-    """A value that holds another URL, escaped."""
-    return redacted(value) if "%" in value and len(value) <= _NESTED else value
+    """A value that may hold another URL."""
+    return redacted(value) if _URL_IN.search(value) and len(value) <= _NESTED else value
 
 
 # Identity ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from scraper.errors import DamagedState
 from scraper.frontier.fingerprints import Fingerprints
 from scraper.frontier.hosts import Host, Hosts, clip, key_of
 from scraper.http import Request
@@ -90,9 +91,15 @@ def at_rest(request: Request, earlier: bytes = b"") -> bytes:
 
 
 def awake(payload: bytes) -> tuple[Request, bytes]:
-    """What `at_rest` stored."""
+    """What `at_rest` stored. Raises `DamagedState` for anything else."""
     data, _, earlier = payload.partition(b"\n")
-    return Request.load(data), earlier
+    try:
+        return Request.load(data), earlier
+    except (ValueError, TypeError) as error:
+        raise DamagedState(
+            f"a request in the ledger cannot be read: {error}",
+            hint="Restore the ledger from a copy, or run with --fresh: the old state is set aside.",
+        ) from None
 
 
 class Store(Protocol):

@@ -331,7 +331,7 @@ def wrong_commands(base: str, dead: str) -> list[tuple[str, ...]]:
 @pytest.mark.case(
     95,
     "a word of its own in URLs (userinfo, query, fragment, Location), proxies, headers, cookies,"
-    " forms, JSON, `meta`, arguments, settings, the environment and a DSN; over 20 kinds of failure",
+    " forms, JSON, `meta`, arguments, settings, the environment, a DSN; over 20 kinds of failure",
     "in no stream, log, report, output, rejected file, history or error of any command, also with"
     " `--debug` and as JSON; in the 0600 ledger only what the requests need, and of the"
     " configuration nothing",
