@@ -30,7 +30,8 @@ SECRETS = st.text(
 NAMES = st.sampled_from([
     "token", "access_token", "accessToken", "X-Amz-Signature", "AWSAccessKeyId", "api_key",
     "apikey", "client_secret", "password", "passwd", "PWD", "user[password]", "PHPSESSID",
-    "jsessionid", "session_id", "oauth_signature", "pass%77ord", "%2574oken", "x-csrf-token", "refresh_token",
+    "jsessionid", "session_id", "oauth_signature", "pass%77ord", "%2574oken", "x-csrf-token",
+    "refresh_token",
 ])  # fmt: skip
 AMBIGUOUS = st.sampled_from(["key", "sig", "auth", "session", "sid", "hmac", "otp", "api.key"])
 HEADERS = st.sampled_from([

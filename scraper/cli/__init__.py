@@ -91,7 +91,7 @@ def _show_traceback(error: Exception) -> None:
     from scraper.redaction import redacted
 
     for line in redacted("".join(traceback.format_exception(error))).splitlines():
-        sys.stderr.write(f"{clean(line)}\n")
+        sys.stderr.write(f"  {clean(line)}\n")  # no line of a message passes for another
 
 
 def _tell(error: Exception) -> int:

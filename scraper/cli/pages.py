@@ -153,7 +153,8 @@ def user_traceback(error: BaseException) -> str:
     frames = user_frames(error)
     lines = ["Traceback (most recent call last):\n"] if frames else []
     lines += traceback.format_list(frames)
-    lines += traceback.format_exception_only(error)
+    said = "".join(traceback.format_exception_only(error)).rstrip("\n")
+    lines.append(said.replace("\n", "\n    "))  # a message's own lines are not to pass for others
     return safe_text(redacted("".join(lines))).rstrip("\n")
 
 
