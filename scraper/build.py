@@ -16,6 +16,7 @@ from typing import Any
 from scraper.clock import LoopClock
 from scraper.components import build_component
 from scraper.config import Config
+from scraper.credentials import Owners
 from scraper.engine import Parts
 from scraper.errors import UsageError
 from scraper.loading import load_object, load_own
@@ -29,6 +30,7 @@ from scraper.pipelines.rejected import RejectedItems
 from scraper.pipelines.stdout import Stdout
 from scraper.politeness import policy_for
 from scraper.protocols import Clock, Downloader, Frontier, FrontierContext, Observer
+from scraper.redaction import is_credential
 from scraper.spider import Spider
 from scraper.urls import redact
 
@@ -109,7 +111,7 @@ def build(
         spider=spider,
         config=config,
         frontier=_frontier(spider, config.frontier.url, ledger, frontier_place, clock),
-        downloader=_downloader(config, clock),
+        downloader=_downloader(config, spider, clock),
         chain=Chain(
             stages,
             rejected=_rejected(sinks),
@@ -246,16 +248,19 @@ def _frontier(spider: Spider, url: str, ledger: Path | None, place: str, clock: 
     return SqliteFrontier(ledger, wall=clock.wall)
 
 
-def _downloader(config: Config, clock: Clock) -> Downloader:
+def _downloader(config: Config, spider: Spider, clock: Clock) -> Downloader:
     from scraper.download import AiohttpDownloader
 
     def insecure(host_key: str) -> bool:
         verify = policy_for(host_key, config.politeness).verify_tls
         return not (config.http.verify_tls if verify is None else verify)
 
+    named = config.http.trusted_hosts
+    shown = any(map(is_credential, config.http.headers))  # else there may be a million starts
     return AiohttpDownloader(
         config.http,
         insecure_hosts=insecure,
+        owners=Owners(named, *((spider.allowed_domains, spider.start_urls) if shown else ())),
         concurrency=config.crawl.concurrency,
         now=clock.wall,
     )

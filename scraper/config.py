@@ -250,7 +250,13 @@ class Http(Section):
     verify_tls: Flag = Field(True, description="check certificates; better lifted by host rule")
     headers: dict[
         Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]
-    ] = Field({}, description="sent with every request", repr=False)
+    ] = Field(
+        {}, description="sent with every request; credentials: to `trusted_hosts`", repr=False
+    )
+    trusted_hosts: list[Text] = Field(
+        [],
+        description="who gets the credentials among the headers; none: allowed_domains, start_urls",
+    )
     cookies: Flag = Field(True, description="keep cookies, for sessions and within the job")
     allow_private: Flag = Field(
         True, description="let URLs lead to private addresses; false for crawls of foreign seeds"

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from scraper.config import ItemRule, Quality
 from scraper.observation import DUPLICATE
 from scraper.quality import OTHER
+from scraper.redaction import BY_LOOKS, redacted_json
 
 __all__ = ["Finding", "Past", "Usual", "compare", "earlier_runs", "percent", "usual"]
 
@@ -123,8 +124,9 @@ def earlier_runs(
     """
     whole: list[Past] = []
     cut: list[Past] = []
+    same = redacted_json(dict(arguments), BY_LOOKS)  # as the history has them
     for run in reversed(history):
-        if run.get("ended") not in ("finished", "limit") or run.get("arguments") != arguments:
+        if run.get("ended") not in ("finished", "limit") or run.get("arguments") != same:
             continue
         try:
             quality = run["quality"]

@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import sysconfig
-import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +21,7 @@ from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, deliver, drain
 from scraper.chained import Passing, weight
 from scraper.config import Config
+from scraper.credentials import of_exchange, of_request
 from scraper.errors import (
     ConfigError,
     DamagedState,
@@ -32,7 +30,6 @@ from scraper.errors import (
     ItemInvalid,
     OutOfResource,
     Retry,
-    ScraperError,
     SpiderError,
     Throttled,
 )
@@ -46,22 +43,20 @@ from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
 from scraper.protocols import Clock, Downloader, Frontier, Middleware
+from scraper.redaction import holding, redacted
 from scraper.revisit import Earlier
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
 from scraper.spider import Spider
+from scraper.telling import Reporter, brief
 from scraper.work import Again, Dead, Done, Lease, Recovery
 
-__all__ = ["Engine", "Parts", "brief", "user_frames"]
+__all__ = ["Engine", "Parts"]
 
 log = logging.getLogger("scraper.crawl")
 
 SEED_BATCH = 500
 TOLD_REJECTED = 3
-
-PACKAGE = str(Path(__file__).parent)
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-"""Where code lies that is not the user's."""
 
 _ANYTHING = (Exception, SystemExit, asyncio.CancelledError)
 """What users' code may raise: `sys.exit()` or a cancelled helper in a callback ends its page, and
@@ -143,7 +138,7 @@ class Engine:
         self._running: set[asyncio.Task[None]] = set()
         self._workers = 0
         self._rejected = 0
-        self._reported: set[tuple[str, int | None]] = set()
+        self._reporter = Reporter()
 
     # ── run ──────────────────────────────────────────────────────────────────────────────
 
@@ -187,7 +182,9 @@ class Engine:
         scheduler = self.scheduler
         while self._workers <= max(self.config.crawl.concurrency, scheduler.inflight):
             start = await scheduler.due.get()
-            scheduler.events.put_nowait(await self.handle(start))
+            with holding(functools.partial(of_request, start.lease.request)):
+                outcome = await self.handle(start)
+            scheduler.events.put_nowait(outcome)
         self._workers -= 1
 
     # ── start ────────────────────────────────────────────────────────────────────────────
@@ -242,8 +239,8 @@ class Engine:
             return await self._fail(lease, host, self._judge(lease, error))
         except _ANYTHING as error:  # a middleware is the user's code
             _let_cancellation_pass(error)
-            self._report(error, "middleware", request.url)
-            return await self._fail(lease, host, Dead("callback_error", brief(error)))
+            said = self._reporter.tell(error, "middleware", request)
+            return await self._fail(lease, host, Dead("callback_error", said))
         accepted = self.exchanges.accepts(request, response.status)
         if not accepted and throttles(response.status, self.exchanges.retry_after(response)):
             return Outcome(lease, host, retry.waits("throttled"))
@@ -260,7 +257,8 @@ class Engine:
         if not accepted and not 200 <= response.status < 300:
             status = FetchError(f"http_{response.status}", request.url)
             return await self._fail(lease, host, self._judge(lease, status), response)
-        return await self._deliver(lease, host, response)
+        with holding(functools.partial(of_exchange, request, response)):
+            return await self._deliver(lease, host, response)
 
     def _judge(self, lease: Lease, error: FetchError, *, asked: Retry | None = None) -> Any:
         return retry.judge(
@@ -302,15 +300,17 @@ class Engine:
             return await self._fail(lease, host, self._judge(lease, asked, asked=signal), response)
         except ExtractionError as error:
             visit.page.release()
-            self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
+            where = request.callback or DEFAULT_CALLBACK
+            self._reporter.tell(error, where, request)
             return await self._fail(lease, host, Dead(error.reason, error.message), response)
         except (ConfigError, DamagedState, OutOfResource):
             raise  # it is the crawl that cannot go on, not the page
         except _ANYTHING as error:
             _let_cancellation_pass(error)
             visit.page.release()
-            self._report(error, request.callback or DEFAULT_CALLBACK, request.url)
-            return await self._fail(lease, host, Dead("callback_error", brief(error)), response)
+            where = request.callback or DEFAULT_CALLBACK
+            said = self._reporter.tell(error, where, request)
+            return await self._fail(lease, host, Dead("callback_error", said), response)
         visit.counts["pages"] += 1
         return self._outcome(visit, Done())
 
@@ -319,6 +319,8 @@ class Engine:
     ) -> Outcome:
         """Not this time, or never: and then the errback has a word."""
         errback = lease.request.options.errback
+        if isinstance(verdict, Dead) and verdict.detail:
+            verdict = replace(verdict, detail=redacted(verdict.detail))
         if not isinstance(verdict, Dead) or errback is None:
             return Outcome(lease, host, verdict)
         visit = self._visit(lease, host, response)
@@ -330,7 +332,7 @@ class Engine:
         except _ANYTHING as error:
             _let_cancellation_pass(error)
             visit.page.release()
-            self._report(error, errback, lease.request.url)
+            self._reporter.tell(error, errback, lease.request)
             return Outcome(lease, host, verdict)
         return self._outcome(visit, verdict)
 
@@ -369,7 +371,8 @@ class Engine:
                 functools.partial(self._item, visit),
             )
         except (ItemInvalid, ValidationError) as error:
-            log.warning("%s: the callback ended early: %s", urls.redact(visit.page.url), error)
+            url = urls.redact(visit.page.url)
+            log.warning("%s: the callback ended early: %s", url, brief(error))
             self._chain.reject(error, visit.page)
 
     def _request(self, visit: Visit, request: Request) -> None:
@@ -391,21 +394,12 @@ class Engine:
         if isinstance(result, Delivered):
             self._observers.on_item(result.item, visit.page)
         elif isinstance(result, Failed):
-            self._report(result.error, result.stage, visit.page.url)
+            self._reporter.tell(result.error, result.stage, visit.lease.request)
         elif isinstance(result, Rejected):
             self._rejected += 1
             level = logging.WARNING if self._rejected <= TOLD_REJECTED else logging.DEBUG
-            log.log(level, "rejected: %s", urls.redact(brief(result.error)))
-
-    def _report(self, error: BaseException, where: str, url: str) -> None:
-        """Once per place at full volume; the rest can be counted in the summary."""
-        line = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-        place = (where, line.lineno if line else None)
-        level = logging.DEBUG if place in self._reported else logging.ERROR
-        if len(self._reported) < 1000:
-            self._reported.add(place)
-        log.log(level, "%s failed at %s: %s", where, urls.redact(url), brief(error))
-        log.debug("traceback", exc_info=error)
+            if log.isEnabledFor(level):
+                log.log(level, "rejected: %s", brief(result.error))
 
     def __repr__(self) -> str:
         s = self.scheduler
@@ -421,23 +415,6 @@ def _let_cancellation_pass(error: BaseException) -> None:
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         raise error
-
-
-def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of *error* that lie in the user's own code, outermost first."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
-
-
-def brief(error: BaseException) -> str:
-    """An exception in one line, with the line of the user's code that raised it."""
-    if isinstance(error, ItemInvalid):
-        return error.message  # it happened on the page, not in a line of code
-    own = user_frames(error)
-    where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-    said = [error.message, error.hint] if isinstance(error, ScraperError) else [str(error)]
-    text = "; ".join(" ".join(part.split()) for part in said if part)
-    return f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

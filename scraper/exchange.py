@@ -11,6 +11,7 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from scraper import redirects, robots, urls
 from scraper.config import Config
@@ -159,7 +160,7 @@ class Exchanges:
         try:
             outcome = await self._robots_outcome(host, began)
         except FetchError as error:  # no turn at the host that it redirects to
-            outcome = robots.Unavailable(error.reason)
+            outcome = cast("robots.Unavailable", robots.verdict(error, token=self._agent))
         except Exception as error:  # noqa: BLE001 - a middleware is the user's code
             log.error("middleware failed at %s/robots.txt: %r", host.key, error)
             outcome = robots.Unavailable("callback_error", hopeless=True)

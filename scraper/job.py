@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from scraper.claims import inherited
 from scraper.errors import JobError, ScraperError
 from scraper.frontier.inspect import Summary, read_claims
 from scraper.frontier.inspect import inspect as inspect_ledger
+from scraper.redaction import BY_LOOKS, is_plainly_secret, redacted_json
 from scraper.work import job_of
 
 __all__ = [
@@ -74,14 +76,20 @@ def default_name(arguments: Mapping[str, Any]) -> str:
     """
     if not arguments:
         return "default"
-    shown = {name: "" if SECRET.search(name) else _plain(v) for name, v in arguments.items()}
-    full = ",".join(f"{name}={shown[name]}" for name in sorted(shown))
-    hidden = any(SECRET.search(name) for name in arguments)
+    plain = {name: _plain(arguments[name]) for name in sorted(arguments) if not _is_secret(name)}
+    shown = {name: BY_LOOKS(value) for name, value in plain.items()}
+    parts = {name: f"{name}={value}" for name, value in shown.items()}
+    full = ",".join(parts.get(name, name) for name in sorted(arguments))
+    hidden = shown != plain or len(shown) < len(arguments)
     clean = ODD.sub("-", full)
     if clean == full and len(clean) <= LONG and not hidden and NAME.fullmatch(clean):
         return clean
     exact = json.dumps(arguments, sort_keys=True, default=str)
     return f"{clean[:LONG].strip('-.,')}-{_digest(exact.encode())[:8]}".lstrip("-.,=+")
+
+
+def _is_secret(name: str) -> bool:
+    return SECRET.search(name) is not None or is_plainly_secret(name)
 
 
 def _plain(value: Any) -> str:
@@ -181,9 +189,9 @@ _NONE = object()
 def _shown(name: str, arguments: Mapping[str, Any]) -> str:
     if name not in arguments:
         return f"no {name}"
-    if SECRET.search(name):
-        return f"{name}=(not shown)"
-    return f"{name}={_plain(arguments[name])}"
+    if _is_secret(name):
+        return f"{name} (not shown)"
+    return f"{name}={BY_LOOKS(_plain(arguments[name]))}"
 
 
 def _listed(names: Sequence[Any]) -> str:
@@ -236,6 +244,7 @@ class Job:
         try:
             for part in (folder.parent.parent, folder.parent, folder):
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _keep_private(part)
         except OSError as error:
             raise JobError(
                 f"{folder} cannot be made: {error.strerror}",
@@ -355,8 +364,14 @@ class Job:
     # History ------------------------------------------------------------------------------------
 
     def record(self, result: Mapping[str, Any]) -> None:
-        """Add a run that ended to the history: one line of JSON, whole or not at all."""
-        line = json.dumps(dict(result), ensure_ascii=False, default=str)
+        """Add a run that ended to the history: one line of JSON, whole or not at all.
+
+        Without secrets: what an argument hides, a later run does not compare.
+        """
+        told = redacted_json(dict(result))
+        if "arguments" in result:
+            told["arguments"] = redacted_json(result["arguments"], BY_LOOKS)
+        line = json.dumps(told, ensure_ascii=False, default=str)
         _append(self.directory / "history.jsonl", line.encode("utf-8", "replace") + b"\n")
 
     def history(self, *, but: str = "") -> list[dict[str, Any]]:
@@ -375,6 +390,18 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.spider}/{self.name}>"
+
+
+def _keep_private(folder: Path) -> None:
+    """Only its owner may look into a directory of state. Raises `JobError` where it is a link."""
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise JobError(
+            f"{folder} is a symbolic link, and state is not kept behind links",
+            hint="Whoever may change the link could read or replace it. Make it a directory.",
+        )
+    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def _append(path: Path, line: bytes) -> None:

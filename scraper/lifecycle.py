@@ -24,9 +24,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from scraper import logs
 from scraper.assessment import Assessment, assess
+from scraper.credentials import of_arguments, of_config
 from scraper.downloads import Downloads
-from scraper.engine import Engine, Parts, brief
+from scraper.engine import Engine, Parts
 from scraper.errors import FetchError, UsageError
 from scraper.events import Stop
 from scraper.frontier.revive import retracted
@@ -34,9 +36,11 @@ from scraper.http import Request, Response
 from scraper.outputs import asides, last_group, marks, reopen, reopenable, restore
 from scraper.protocols import CrawlInfo
 from scraper.quality import Profile
+from scraper.redaction import protect
 from scraper.report import CrawlResult, failures, result_of
 from scraper.spider import stored_arguments
 from scraper.tally import Tally
+from scraper.telling import brief
 from scraper.traps import Traps
 from scraper.work import Batch, Recovery, job_of
 
@@ -121,6 +125,8 @@ class Crawl:
     async def run(self) -> CrawlResult:
         """Recover, crawl, publish. Raises `ScraperError` for what cannot go on."""
         parts = self.parts
+        protect(of_config(parts.config) | of_arguments(parts.spider._arguments))
+        logs.guard("scraper.crawl", "scraper.download.client", parts.spider.log.name)
         info = self._info()
         try:
             await self._open_outputs(info)

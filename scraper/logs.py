@@ -1,67 +1,82 @@
-"""The logging boundary: what is told leaves here, on one line, without secrets or control bytes."""
+"""The logging boundary: what is told leaves here without secrets or control bytes."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
 from scraper.config import Log
+from scraper.redaction import Redactor, held, protect, redacted
 
-__all__ = ["configure", "redacted"]
+__all__ = ["configure", "guard", "redacted"]
 
-USERINFO = re.compile(r"(?<=://)[^/@\s\"'?#]+@")
-SECRETS = re.compile(
-    r"(?i)([?&;][^=&\s#]*(?:key|token|sig|signature|password|passwd|pwd|secret|auth)[^=&\s#]*=)"
-    r"[^&\s#\"']*"
-)
-HEADERS = re.compile(
-    r"(?i)\b((?:proxy-)?authorization|cookie|set-cookie)\b(['\"]?\s*[:=]\s*)[^\n]*"
-)
-
-
-def redacted(text: str) -> str:
-    """*text* without userinfo, query values of secrets, and credential headers."""
-    text = USERINFO.sub("***@", text)
-    text = SECRETS.sub(r"\1***", text)
-    return HEADERS.sub(r"\1\2***", text)
+INDENT = "\n    "
+"""Begins every line of a message but its first, so that none can be taken for another message."""
 
 
 def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    text = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    return text.rstrip("\n").replace("\n", INDENT)
 
 
 class LineFormatter(logging.Formatter):
     """`12:30:05 WARNING message`, redacted; tracebacks only where they were asked for."""
 
-    def __init__(self, *, tracebacks: bool) -> None:
+    def __init__(self, redactor: Redactor, *, tracebacks: bool) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        self._redactor = redactor
         self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
         if not self._tracebacks:
             record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
-        return _escaped(redacted(super().format(record)))
+        return _escaped(self._redactor(super().format(record), held()))
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: `time` (ISO 8601, UTC), `level`, `logger`, `message`."""
 
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        secrets = held()
         told = {
             "time": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": redacted(record.getMessage()),
+            "message": self._redactor(record.getMessage(), secrets),
         }
         if record.exc_info:
-            told["traceback"] = redacted(self.formatException(record.exc_info))
+            trace = record.exc_text or self.formatException(record.exc_info)
+            told["traceback"] = self._redactor(trace, secrets)
         return json.dumps(told, ensure_ascii=True)
+
+
+class Guard(logging.Filter):
+    """Redacts at the logger itself, for handlers that are not ours (`run` and the like)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redacted(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            trace = logging.Formatter().formatException(record.exc_info)
+            record.exc_text = redacted(trace)
+        return True
+
+
+def guard(*names: str) -> None:
+    """Redact what these loggers tell, whoever handles it. Idempotent."""
+    for name in names:
+        logger = logging.getLogger(name)
+        if not any(isinstance(old, Guard) for old in logger.filters):
+            logger.addFilter(Guard())
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
@@ -79,14 +94,20 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         raise AttributeError("the stream follows sys.stderr")
 
 
-def configure(log: Log, root: Path, *, quiet: bool = False, debug: bool = False) -> None:
-    """Send the framework's log where *log* says. *quiet*: only errors to stderr."""
+def configure(
+    log: Log, root: Path, *, quiet: bool = False, debug: bool = False, secrets: Iterable[str] = ()
+) -> None:
+    """Send the log where *log* says, and warnings of other libraries with it.
+
+    *quiet*: only errors to stderr. *secrets*: values that must not show, in any spelling.
+    """
     level = "DEBUG" if debug else log.level
-    logger = logging.getLogger("scraper")
+    logger, others = logging.getLogger("scraper"), logging.getLogger()
     logger.propagate = False
     logger.setLevel(level)
     for old in list(logger.handlers):
         logger.removeHandler(old)
+        others.removeHandler(old)
         old.close()
     stderr = StderrHandler()
     stderr.setLevel("ERROR" if quiet else level)
@@ -95,6 +116,9 @@ def configure(log: Log, root: Path, *, quiet: bool = False, debug: bool = False)
         path = root / log.file
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, encoding="utf-8", delay=True))
+    redactor = protect(secrets)
     for handler in handlers:
-        handler.setFormatter(JsonFormatter() if log.as_json else LineFormatter(tracebacks=debug))
+        as_lines = LineFormatter(redactor, tracebacks=debug)
+        handler.setFormatter(JsonFormatter(redactor) if log.as_json else as_lines)
         logger.addHandler(handler)
+        others.addHandler(handler)

@@ -167,6 +167,13 @@ def _text(value: object) -> str:
     return value
 
 
+def _fields(value: dict[str, Any]) -> Mapping[str, Any]:
+    """What users gave as headers or cookies, which need not be text."""
+    if not all(part is None or isinstance(part, str | int | float) for part in value.values()):
+        raise TypeError("not a text")
+    return MappingProxyType(value)
+
+
 def _pair(value: Any) -> tuple[str, int]:
     text, number = value
     return _text(text), int(number)
@@ -176,7 +183,8 @@ def _pair(value: Any) -> tuple[str, int]:
 _READ_BACK: Mapping[str, tuple[tuple[type, ...], Callable[[Any], Any] | None]] = MappingProxyType({
     **dict.fromkeys(("errback", "method", "session", "proxy"), ((str,), None)),
     **dict.fromkeys(("unique", "repeatable"), ((bool,), None)),
-    **dict.fromkeys(("headers", "cookies", "meta", "kwargs"), ((dict,), MappingProxyType)),
+    **dict.fromkeys(("headers", "cookies"), ((dict,), _fields)),
+    **dict.fromkeys(("meta", "kwargs"), ((dict,), MappingProxyType)),
     "priority": ((int,), None),
     "timeout": ((int, float), None),
     "body": ((str,), lambda text: text.encode("latin-1")),

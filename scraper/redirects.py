@@ -14,12 +14,12 @@ from urllib.parse import quote_from_bytes
 from scraper import urls
 from scraper.errors import FetchError
 from scraper.http import Request, Response
+from scraper.redaction import is_credential
 
 __all__ = ["STATUSES", "redirect"]
 
 STATUSES = frozenset({301, 302, 303, 307, 308})
 
-_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _OF_THE_BODY = frozenset({
     "content-encoding",
     "content-language",
@@ -36,10 +36,12 @@ def redirect(request: Request, response: Response, *, max_redirects: int = 10) -
 
     Final are statuses that do not redirect, and redirects without a `Location`. The new request
     inherits everything; 303, and 301 or 302 in answer to POST, make it a GET without a body.
-    On a change of origin `Authorization`, `Cookie`, `Proxy-Authorization`, the request's cookies
-    and the headers it marks secret are left behind. Its trail grows by this request's URL and
-    fingerprint. Raises `FetchError`: `redirect_limit` after *max_redirects*, `redirect_scheme`
-    for a target that is not http(s), `url_invalid` for one that is no URL.
+    On a change of origin `Authorization`, `Cookie`, `Proxy-Authorization`, the request's cookies,
+    the headers it marks secret and those that sound like it are left behind. Its trail grows by
+    this request's URL and fingerprint.
+
+    Raises `FetchError`: `redirect_limit` after *max_redirects*, `redirect_scheme` for a target
+    that is not http(s), `url_invalid` for one that is no URL.
     """
     if response.status not in STATUSES:
         return None
@@ -57,7 +59,11 @@ def redirect(request: Request, response: Response, *, max_redirects: int = 10) -
         changes |= {"method": "GET", "body": b"", "repeatable": True}
         headers = _without(headers, _OF_THE_BODY)
     if urls.host_key(url) != urls.host_key(response.url):
-        headers = _without(headers, _CREDENTIALS | options.secret)
+        headers = {
+            name: value
+            for name, value in headers.items()
+            if name.lower() not in options.secret and not is_credential(name)
+        }
         changes["cookies"] = MappingProxyType({})
     if credentials is not None:
         headers = _without(headers, {"authorization"})

@@ -52,6 +52,10 @@ __all__ = [
 ]
 
 
+MAX_STORED = 256 * 1024 * 1024
+"""Bytes of a stored request, at most: 16 MiB of files, however they are escaped, and much more."""
+
+
 class Headers(Mapping[str, str]):
     """Header fields, looked up without regard to case (RFC 9110, section 5.1).
 
@@ -117,8 +121,8 @@ class Request:
     share nothing, but the memory of what was fetched is one: a page that several sessions shall
     see says `unique=False`. `meta`, `kwargs`: JSON values, and items, dates and the like as JSON
     has them; kwargs go to the callback, as the types that it declares. `timeout`: seconds for the
-    whole exchange. `secret`: names of headers that must not follow a redirect to another origin
-    (`Authorization` and `Cookie` never do).
+    whole exchange. `secret`: names of headers that must not follow a redirect to another origin,
+    nor show in any message (`Authorization`, `Cookie` and what sounds like them never do).
 
     Raises `UsageError` for bodies that exclude each other, files that cannot be read, and
     callbacks without a name. A URL that is none makes a request that ends `url_invalid`.
@@ -313,10 +317,12 @@ class Request:
     @classmethod
     def load(cls, data: bytes) -> Self:
         """The request that `dump` stored. Raises `ValueError` for anything else."""
+        if len(data) > MAX_STORED:
+            raise ValueError(f"not a stored request: {len(data):,} bytes")
         try:
             record = jsonlib.loads(data)
         except RecursionError:
-            record = None
+            raise ValueError("not a stored request: nested too deep") from None
         if not isinstance(record, dict) or not isinstance(record.get("url"), str):
             raise ValueError("not a stored request")
         url, callback = record.pop("url"), record.pop("callback", None)

@@ -19,6 +19,7 @@ from urllib.parse import quote_plus, unquote, unquote_plus, unquote_to_bytes
 import ada_url
 
 from scraper.encoding import UTF_8, encode
+from scraper.redaction import is_plainly_secret, is_secret_name, redacted
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
@@ -34,6 +35,7 @@ __all__ = [
     "host_key",
     "is_web",
     "parse",
+    "publishable",
     "redact",
     "registered_domain",
     "scalar",
@@ -136,25 +138,50 @@ def _userinfo(url: str, *, valid: bool = True) -> tuple[int, int]:
     return (start, at + 1) if at >= 0 else (start, start)
 
 
-_SECRET_NAME = re.compile(r"key|token|sig|passw|pwd|secret|auth|credential|session", re.IGNORECASE)
 _BARE_USERINFO = re.compile(r"[^/?#@:]*:[^/?#]*@")  # a proxy's "user:password@host"
 _PARAMETER = re.compile(r"([?&;#])([^=&;#?]*)=([^&;#]+)")
+_LONG = 16  # characters of a value of an ambiguous name that makes it a secret
+_NESTED = 8192  # characters
+_URL_IN = re.compile(r"[=@]|%(?:25)*(?:3D|40)", re.IGNORECASE)
 
 
 def redact(url: str) -> str:
     """*url* fit for a log: `***` for its userinfo and for values whose names sound secret."""
-    if "@" in url:
-        start, end = _userinfo(url, valid=parse(url) is not None)
-        if start == 0 and (bare := _BARE_USERINFO.match(url)):
-            end = bare.end()
-        if end > start:
-            url = f"{url[:start]}***@{url[end:]}"
-    return _PARAMETER.sub(_hide, url) if "=" in url else url
+    return _PARAMETER.sub(_hide, _anonymous(url)) if "=" in url else _anonymous(url)
+
+
+def publishable(url: str) -> str:
+    """*url* fit for a file of output that says where its records come from.
+
+    As `redact`, but short values of names that seldom mean a secret there (`key`, `sid`) stay:
+    they may be what tells one page from another.
+    """
+    return _PARAMETER.sub(_hide_plain, _anonymous(url)) if "=" in url else _anonymous(url)
+
+
+def _anonymous(url: str) -> str:
+    if "@" not in url:
+        return url
+    start, end = _userinfo(url, valid=parse(url) is not None)
+    if start == 0 and (bare := _BARE_USERINFO.match(url)):
+        end = bare.end()
+    return f"{url[:start]}***@{url[end:]}" if end > start else url
 
 
 def _hide(match: re.Match[str]) -> str:
-    mark, name, _ = match.groups()
-    return f"{mark}{name}=***" if _SECRET_NAME.search(unquote(name)) else match[0]
+    mark, name, value = match.groups()
+    return f"{mark}{name}=***" if is_secret_name(name) else f"{mark}{name}={_nested(value)}"
+
+
+def _hide_plain(match: re.Match[str]) -> str:
+    mark, name, value = match.groups()
+    secret = is_secret_name(name) and (is_plainly_secret(name) or len(value) >= _LONG)
+    return f"{mark}{name}=***" if secret else f"{mark}{name}={_nested(value)}"
+
+
+def _nested(value: str) -> str:
+    """A value that may hold another URL."""
+    return redacted(value) if _URL_IN.search(value) and len(value) <= _NESTED else value
 
 
 # Identity ---------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def _own_packages() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """A test may run commands, which set up logging; afterwards it is as it was."""
-    loggers = [logging.getLogger(name) for name in ("scraper", "scraper.crawl")]
+    loggers = [logging.getLogger(name) for name in ("", "scraper", "scraper.crawl")]
     before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     yield
     for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):

@@ -17,7 +17,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "scraper"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "urls", "encoding", "mistakes", "tomlmap"),
+    ("_version", "errors", "redaction", "urls", "encoding", "mistakes", "tomlmap"),
     (
         "guard",
         "queries",
@@ -61,6 +61,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "report",
         "protocols",
         "config",
+        "credentials",
         "drift",
         "assessment",
         "layers",
@@ -98,7 +99,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "tally",
         "scheduler",
     ),
-    ("exchange", "downloads", "engine", "lifecycle"),
+    ("telling", "exchange", "downloads", "engine", "lifecycle"),
     (
         "loading",
         "components",

@@ -123,6 +123,12 @@ class TestMethods:
 class TestCredentials:
     HEADERS = {"authorization": "canary", "Cookie": "canary", "X-Key": "canary", "X-Own": "1"}
 
+    @pytest.mark.case(
+        33,
+        "a redirect to another host, a subdomain, another port, and from https to http",
+        "`Authorization`, `Cookie`, `Proxy-Authorization`, the request's cookies and the headers"
+        " marked secret, or sounding so, are left behind",
+    )
     @pytest.mark.parametrize(
         "location",
         [

@@ -57,9 +57,7 @@ def run_command_line(args: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:  # noqa: BLE001 - the boundary: every error becomes one line
         if "--debug" in args:
-            import traceback
-
-            traceback.print_exception(error)
+            _show_traceback(error)
         return _tell(error)
     return code
 
@@ -84,6 +82,16 @@ def _unknown(wanted: str) -> NoReturn:
     raise UsageError(
         f"there is no command {wanted!r}{mean}", hint=f"There are: {', '.join(COMMANDS)}."
     )
+
+
+def _show_traceback(error: Exception) -> None:
+    import traceback
+
+    from scraper.cli.output import clean
+    from scraper.redaction import redacted
+
+    for line in redacted("".join(traceback.format_exception(error))).splitlines():
+        sys.stderr.write(f"  {clean(line)}\n")  # no line of a message passes for another
 
 
 def _tell(error: Exception) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from scraper.cli.output import (
     clean,
     data,
     note,
+    told_json,
 )
 from scraper.cli.retrying import ReasonOption, RetryOption, SpiderArgument, chosen_job, retry
 from scraper.errors import reason
@@ -26,6 +26,7 @@ from scraper.frontier.inspect import read_failures
 from scraper.frontier.revive import Chosen
 from scraper.job import Job
 from scraper.joblist import JobStatus
+from scraper.redaction import redacted
 
 JsonLines = Annotated[
     bool,
@@ -72,7 +73,7 @@ def failures(
     for failed in entries(found):
         if not wanted or failed["reason"] in wanted:
             counts[failed["reason"]] += 1
-            data(json.dumps(failed, ensure_ascii=False) if as_json else line_of(failed))
+            data(told_json(failed) if as_json else line_of(failed))
     if not (as_json or quiet):
         summarise(counts, status)
     return 0
@@ -94,7 +95,9 @@ def line_of(failed: dict[str, Any]) -> str:
     """One failure in columns that are aligned where they can be."""
     at = datetime.fromisoformat(failed["at"]).astimezone()
     detail = f"  {failed['detail']}" if failed["detail"] else ""
-    return clean(f"{at:%Y-%m-%d %H:%M:%S}  {failed['reason']:<16}  {failed['url']}{detail}")
+    return clean(
+        redacted(f"{at:%Y-%m-%d %H:%M:%S}  {failed['reason']:<16}  {failed['url']}{detail}")
+    )
 
 
 def summarise(counts: Counter[str], job: JobStatus) -> None:

@@ -1,8 +1,12 @@
-"""How commands speak: data to stdout, everything for people to stderr, control bytes escaped."""
+"""How commands speak: data to stdout, everything for people to stderr.
+
+What is told leaves without secrets and control bytes; what is data, such as items, goes as it is.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,6 +14,8 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
+
+from scraper.redaction import redacted, redacted_json
 
 __all__ = [
     "ArgumentOption",
@@ -55,6 +61,10 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")
 """The last five belong to the commands that crawl: `run` and `demo`."""
 
 
+OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is: C1 controls, and what turns the direction of writing."""
+
+
 def clean(text: object) -> str:
     """*text* on one line and without anything a terminal would obey."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
@@ -62,15 +72,15 @@ def clean(text: object) -> str:
 
 def complain(message: str, hint: str = "") -> None:
     """What went wrong, and the way out, on stderr."""
-    sys.stderr.write(f"scrape: {clean(message)}\n")
+    sys.stderr.write(f"scrape: {clean(redacted(message))}\n")
     for line in hint.splitlines():
-        sys.stderr.write(f"        {clean(line)}\n")
+        sys.stderr.write(f"        {clean(redacted(line))}\n")
     sys.stderr.flush()
 
 
 def note(text: str = "") -> None:
     """A line for people, on stderr."""
-    sys.stderr.write(f"{clean(text)}\n")
+    sys.stderr.write(f"{clean(redacted(text))}\n")
 
 
 def data(text: str) -> None:
@@ -78,14 +88,27 @@ def data(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def told_json(value: Any, *, indent: int | None = None) -> str:
+    """What is told of a crawl, as JSON without secrets: on one line, unless *indent* is given."""
+    return harmless_json(redacted_json(value), indent=indent)
+
+
+def harmless_json(value: Any, *, indent: int | None = None) -> str:
+    """*value* as JSON with nothing in it that a terminal would obey."""
+    text = json.dumps(
+        value, ensure_ascii=False, indent=indent, default=lambda other: redacted(str(other))
+    )
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def data_json(value: Any) -> None:
-    """JSON, on stdout."""
-    data(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    """What is told, as JSON on stdout."""
+    data(told_json(value, indent=2))
 
 
 def columns(rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> None:
     """Aligned columns on stdout. On a terminal the last column is cut at its edge."""
-    table = [[clean(cell) for cell in row] for row in rows]
+    table = [[clean(redacted(str(cell))) for cell in row] for row in rows]
     if heads:
         table.insert(0, list(heads))
     if not table:

@@ -16,12 +16,14 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from scraper import logs, urls
-from scraper.cli.output import data
+from scraper.cli.output import data, harmless_json
 from scraper.config import Config
-from scraper.engine import user_frames
+from scraper.credentials import of_config
 from scraper.errors import FetchError, ScraperError, UsageError
 from scraper.errors import reason as reason_of
 from scraper.http import Response
+from scraper.redaction import redacted
+from scraper.telling import user_frames
 
 __all__ = [
     "ArgumentsOption",
@@ -36,9 +38,6 @@ __all__ = [
     "speak",
     "user_traceback",
 ]
-
-OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What JSON leaves as it is: C1 controls, and what turns the direction of writing."""
 
 LOCAL = re.compile(r"localhost\b|127\.|\[::1\]")  # seldom with TLS
 
@@ -109,15 +108,15 @@ def json_object(text: str | None, option: str) -> dict[str, Any]:
 
 def speak(config: Config, *, quiet: bool, debug: bool) -> None:
     """Set up the log: to stderr alone, and of the crawl itself only errors."""
-    logs.configure(config.log.model_copy(update={"file": None}), Path(), quiet=quiet, debug=debug)
+    only = config.log.model_copy(update={"file": None})
+    logs.configure(only, Path(), quiet=quiet, debug=debug, secrets=of_config(config))
     if not debug:
         logging.getLogger("scraper.crawl").setLevel("ERROR")
 
 
 def print_json(value: Any) -> None:
     """JSON on stdout, with nothing in it that a terminal would obey."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    data(OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    data(harmless_json(value, indent=2))
 
 
 def reworded(error: Exception, url: str) -> ScraperError:
@@ -154,8 +153,9 @@ def user_traceback(error: BaseException) -> str:
     frames = user_frames(error)
     lines = ["Traceback (most recent call last):\n"] if frames else []
     lines += traceback.format_list(frames)
-    lines += traceback.format_exception_only(error)
-    return safe_text("".join(lines)).rstrip("\n")
+    said = "".join(traceback.format_exception_only(error)).rstrip("\n")
+    lines.append(said.replace("\n", "\n    "))  # a message's own lines are not to pass for others
+    return safe_text(redacted("".join(lines))).rstrip("\n")
 
 
 def safe_text(text: str) -> str:

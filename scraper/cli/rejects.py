@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from scraper.cli.output import (
     clean,
     data,
     note,
+    told_json,
 )
 from scraper.cli.retrying import ReasonOption, RetryOption, SpiderArgument, chosen_job, retry
 from scraper.errors import reason
@@ -83,7 +83,7 @@ def rejects(
         if chosen.fields and not names & chosen.fields:
             continue
         tally.add(item)
-        data(json.dumps(item, ensure_ascii=False) if as_json else line_of(item))
+        data(told_json(item) if as_json else line_of(item))
     if not (as_json or quiet):
         tally.tell(status, found)
     return 0

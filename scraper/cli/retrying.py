@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from scraper.cli.output import data, note
+from scraper.cli.output import data, note, told_json
 from scraper.cli.status import UNFINISHED, jobs_of
 from scraper.errors import UsageError
 from scraper.frontier.revive import Chosen, survey
@@ -106,7 +105,7 @@ def retry(
         if not quiet:
             note(f"{status.spider}, job {job.name}: there is nothing to retry")
         if as_json:  # the statistics of the run as it is
-            data(json.dumps(next(reversed(job.history()), {}), ensure_ascii=False))
+            data(told_json(next(reversed(job.history()), {})))
         return 0
     return go_on(chosen)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -24,11 +23,14 @@ from scraper.cli.output import (
     StatisticsOption,
     data,
     note,
+    told_json,
 )
 from scraper.cli.progress import PlainProgress, progress_for
 from scraper.cli.summary import announce, summarise
+from scraper.credentials import of_arguments, of_config
 from scraper.errors import UsageError
 from scraper.frontier.revive import Chosen
+from scraper.redaction import protect
 from scraper.report import CrawlResult
 from scraper.session import Session
 
@@ -102,10 +104,12 @@ def run_spider(
     from scraper.testing.points import from_env
 
     prepared = prepare(spider, start=start, overrides=settings)
+    given = spider_arguments(arguments)
+    protect(of_config(prepared.loaded.config))
     observers = progress_for(quiet=quiet)
     with open_prepared(
         prepared,
-        args={**(values or {}), **spider_arguments(arguments)},
+        args={**(values or {}), **given},
         output=output,
         job=job,
         fresh=fresh,
@@ -123,18 +127,19 @@ def run_spider(
     elif not result.finished and not signalled:
         note(f"scrape: {result.spider}: {result.detail or result.ended}")
     if as_json:
-        data(json.dumps(result.as_dict(), ensure_ascii=False, default=str))
+        data(told_json(result.as_dict()))
     return 128 + signalled if signalled and result.ended == "stopped" else result.exit_code
 
 
 def spider_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """What `-a name=value` options say. Raises `UsageError`."""
+    """What `-a name=value` options say; secrets among them show nowhere. Raises `UsageError`."""
     pairs: dict[str, str] = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals or not name:
             raise UsageError(f"-a {argument}: write it as -a name=value")
         pairs[name] = value
+    protect(of_arguments(pairs))
     return pairs
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import aiohttp
 import yarl
 
-from scraper import urls
+from scraper import credentials, urls
 from scraper.config import Http
 from scraper.download import coding, failures, saving, wire
 from scraper.download.cookies import Jars, Place
@@ -40,7 +40,7 @@ INLINE = 1 << 20  # bytes that are decoded on the loop (some milliseconds); more
 PAUSE = 0.05  # seconds between looks for a free file descriptor
 MAX_DNS_THREADS = 32
 MAX_KEPT = 10_000  # connections
-MAX_WARNED = 1000  # hosts whose unchecked certificates are logged
+MAX_WARNED = 1000  # hosts whose unchecked certificates, or missing credentials, are logged
 
 # All that aiohttp, the event loop or the codecs raise for what happens outside this process.
 _OUTSIDE = (FetchError, aiohttp.ClientError, OSError, ValueError, RuntimeError)
@@ -53,7 +53,8 @@ def _nobody(host: str) -> bool:
 class AiohttpDownloader:
     """`Downloader` over aiohttp. Follows no redirect, retries nothing.
 
-    *insecure_hosts* says for which hosts certificates are not checked; *tls* replaces the system's
+    *insecure_hosts* says for which hosts certificates are not checked, *owners* which origins
+    (`urls.host_key`) get those of `http.headers` that are credentials; *tls* replaces the system's
     trust store; *concurrency* is how many exchanges there will be at once, to size the
     name resolver by: it limits nothing. *rate_window*: seconds over which `min_rate` is
     measured. *now*: the wall clock, for cookies.
@@ -67,6 +68,7 @@ class AiohttpDownloader:
         *,
         concurrency: int = 32,
         insecure_hosts: Callable[[str], bool] = _nobody,
+        owners: Callable[[str], bool] = _nobody,
         tls: SSLContext | None = None,
         rate_window: float = 5.0,
         now: Callable[[], float] = time.time,
@@ -74,6 +76,8 @@ class AiohttpDownloader:
         self._http = http
         self._concurrency = concurrency
         self._insecure = insecure_hosts
+        self._owners = owners
+        self._headers_sent, self._credentials = credentials.apart(http.headers)
         self._tls: SSLContext | bool = True if tls is None else tls
         self._window = rate_window
         self._now = now
@@ -210,14 +214,29 @@ class AiohttpDownloader:
         """The fields of this request beside those that the session sends with each."""
         kept = self._jars.pairs(options.session, url, self._now()) if self._jars else []
         own = options.cookies
-        if not (kept or own or options.headers):
+        shown = self._credentials_for(url) if self._credentials else None
+        if not (kept or own or options.headers or shown):
             return None
         headers = dict(options.headers)
         if (kept or own) and not any(name.lower() == "cookie" for name in headers):
             pairs = [(name, value) for name, value in kept if name not in own]
             pairs += own.items()
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in pairs)
+        if shown:
+            given = {name.lower() for name in headers}
+            headers |= {name: v for name, v in shown.items() if name.lower() not in given}
         return headers
+
+    def _credentials_for(self, url: str) -> dict[str, str] | None:
+        """What the configuration shows to its own origins, and to nobody else."""
+        origin = urls.host_key(url)
+        if self._owners(origin):
+            return self._credentials
+        if origin not in self._warned and len(self._warned) < MAX_WARNED:
+            self._warned.add(origin)
+            names = ", ".join(self._credentials)
+            log.warning("%s gets no %s (http.trusted_hosts says who does)", origin, names)
+        return None
 
     def _trust(self, url: str) -> SSLContext | bool:
         host = Place.of(url).host
@@ -234,7 +253,12 @@ class AiohttpDownloader:
             if self._resolver is None:
                 self._resolver = wire.Resolver(min(MAX_DNS_THREADS, self._concurrency))
             session = self._sessions[guarded, fresh] = wire.session(
-                self._http, self._counters, self._resolver, guarded=guarded, fresh=fresh
+                self._http,
+                self._counters,
+                self._resolver,
+                headers=self._headers_sent,
+                guarded=guarded,
+                fresh=fresh,
             )
         return session
 

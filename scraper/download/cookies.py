@@ -182,7 +182,7 @@ class Jars:
             jars = {session: Jar(map(_cookie, rows)) for session, rows in record["jars"]}
             if not all(session is None or isinstance(session, str) for session in jars):
                 raise ValueError("a session's name is a string")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise DamagedState(
                 f"the stored cookies are not what was stored ({type(error).__name__})",
                 hint="Start anew with --fresh; the old state is set aside.",

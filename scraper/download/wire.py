@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -116,11 +117,18 @@ def _exchange(counters: Counters) -> type[aiohttp.ClientResponse]:
 
 
 def session(
-    http: Http, counters: Counters, resolver: Resolver, *, guarded: bool, fresh: bool
+    http: Http,
+    counters: Counters,
+    resolver: Resolver,
+    *,
+    headers: Mapping[str, str],
+    guarded: bool,
+    fresh: bool,
 ) -> aiohttp.ClientSession:
     """A session that does what it is told and nothing else. Must be made inside the loop.
 
-    *guarded*: refuses private addresses. *fresh*: a new connection for every exchange.
+    *headers*: sent with every request, in the place of our own. *guarded*: refuses private
+    addresses. *fresh*: a new connection for every exchange.
     """
     connector = aiohttp.TCPConnector(
         limit=0,  # how much is in flight is the crawl's business
@@ -131,15 +139,15 @@ def session(
         dns_cache_max_size=DNS_NAMES,
         socket_factory=_guarded_socket if guarded else None,
     )
-    headers = {
+    always = {
         "User-Agent": http.user_agent,
         "Accept": ACCEPT,
         "Accept-Encoding": "gzip, deflate, br, zstd",
-        **http.headers,
+        **headers,
     }
     return aiohttp.ClientSession(
         connector=connector,
-        headers=headers,
+        headers=always,
         response_class=_exchange(counters),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=http.timeout, connect=http.connect_timeout),
@@ -198,14 +206,14 @@ def _guarded_socket(info: AddrInfoType) -> socket.socket:
 
 
 def is_private_literal(host: str) -> bool:
-    """Whether *host*, as an href spells it, is the address of a private host.
+    """Whether *host*, as an href spells it, is the address of a private host, or `localhost`.
 
     All that can be said of a host that a proxy will resolve.
     """
     try:
         return is_private(host.strip("[]"))
     except ValueError:
-        return False
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
 
 
 def is_private(address: str) -> bool:

@@ -98,7 +98,7 @@ def awake(payload: bytes) -> tuple[Request, bytes]:
     except (ValueError, TypeError) as error:
         raise DamagedState(
             f"a request in the ledger cannot be read: {error}",
-            hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
+            hint="Restore the ledger from a copy, or run with --fresh: the old state is set aside.",
         ) from None
 
 

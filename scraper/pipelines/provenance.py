@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from scraper.http import Request, Response
+from scraper.urls import publishable
 
 __all__ = ["PROVENANCE", "Provenance", "chosen", "provenance"]
 
@@ -35,7 +36,8 @@ PROVENANCE: Mapping[str, type] = MappingProxyType({
     "_spider_version": str,
 })
 """The columns and their types. `_url`: as it was asked for, before redirects; `_final_url`: where
-the page was; `_fetched_at`: UTC; `_body_sha256`: of the body without content codings, hexadecimal.
+the page was, both without secrets (`urls.publishable`); `_fetched_at`: UTC; `_body_sha256`: of the
+body without content codings, hexadecimal.
 """
 
 
@@ -54,8 +56,8 @@ def provenance(
     A page that never came (an `errback` yields items, too) has no status and no body.
     """
     return {
-        "_url": request.history[0] if request.history else request.url,
-        "_final_url": response.url if response is not None else request.url,
+        "_url": publishable(request.history[0] if request.history else request.url),
+        "_final_url": publishable(response.url if response is not None else request.url),
         "_fetched_at": datetime.fromtimestamp(fetched_at, UTC),
         "_status": response.status if response is not None else None,
         "_body_sha256": hashlib.sha256(response.body).hexdigest() if response is not None else None,

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from scraper.errors import ItemInvalid
 from scraper.observation import MOST
 from scraper.records import invalid_fields
+from scraper.redaction import redacted
+from scraper.urls import publishable
 
 __all__ = ["field_errors", "in_brief", "record", "values_of"]
 
@@ -44,13 +46,13 @@ def record(
     Keys: `reason` (a code of `errors.REASONS`), `item` (the model's name), `url`, `errors` (one
     object per field: `field`, `message`, `selectors`, `value`), `values` (what was there), `stage`
     (the pipeline stage that failed, or null), `spider`, `page` (names this visit of the page, and
-    no other). What is too long is cut and says so.
+    no other). What is too long is cut and says so. Without secrets, also in the values.
     """
     head = _Plain(_HEAD)
     row = {
         "reason": head.show(reason),
         "item": head.show(item),
-        "url": head.show(url),
+        "url": head.show(publishable(url)),
         "errors": _Plain(_ERRORS).show(errors),
         "values": _Plain(_VALUES).show(values),
         "stage": head.show(stage),
@@ -114,7 +116,7 @@ class _Plain:
         self, value: str, length: int = 0, unit: str = "characters", limit: int = _TEXT
     ) -> str:
         length, whole = length or len(value), len(value) <= limit
-        kept = _scalar_values(value[:limit])
+        kept = _scalar_values(redacted(value[: 2 * limit])[:limit])
         cost = len(_json(kept).encode())
         if cost > self.left:
             kept, whole = kept[: max(0, self.left) // 6], False  # \u0000 is the longest character
@@ -190,7 +192,8 @@ def field_errors(error: BaseException) -> list[dict[str, Any]]:
 def in_brief(errors: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
     """Of `field_errors`, each field and its message, cut: what the ledger keeps of them."""
     return tuple(
-        (str(error["field"])[:_BRIEF], str(error["message"])[:_BRIEF]) for error in errors[:MOST]
+        (str(error["field"])[:_BRIEF], redacted(str(error["message"]))[:_BRIEF])
+        for error in errors[:MOST]
     )
 
 

@@ -209,6 +209,11 @@ def test_a_field_that_the_form_does_not_have_stops_the_login(project: Project) -
         assert web.counts() == {"/robots.txt": 1, "/login": 1}
 
 
+@pytest.mark.case(
+    42,
+    "two logins of one site in two sessions, at the same time",
+    "each page is fetched as its own user; an item for each page and user",
+)
 def test_two_sessions_are_two_users_at_the_same_time(project: Project) -> None:
     project.spider(TWO_SESSIONS)
     site = Members()

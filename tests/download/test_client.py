@@ -91,6 +91,11 @@ class TestRequest:
         assert response.status == 200
         assert bodies == [(b"POST", '{"a":"ä"}'.encode())]
 
+    @pytest.mark.case(
+        43,
+        "`user:pass@` in a request's URL",
+        "sent as `Authorization: Basic`; the URL is without it",
+    )
     async def test_credentials_in_the_url_become_a_header(self) -> None:
         server = Recorder()
         async with serving(server.handler) as port, downloader() as web:

@@ -65,6 +65,11 @@ class TestDomains:
     def test_who_gets_it(self, field: str, to: str, expected: str) -> None:
         assert sent(to, field) == expected
 
+    @pytest.mark.case(
+        39,
+        "`Domain=` a public suffix (`com`, `co.uk`, `github.io`), from below it and from itself",
+        "from below: dropped; from the suffix itself: a cookie of that host alone",
+    )
     @pytest.mark.parametrize("suffix", ["com", "co.uk", "github.io", "ck", "localhost"])
     def test_a_public_suffix_has_no_cookies(self, suffix: str) -> None:
         source = f"https://site.{suffix}/"
@@ -186,6 +191,11 @@ class TestExpiry:
 
 
 class TestMalformed:
+    @pytest.mark.case(
+        41,
+        "`Set-Cookie` without a name or `=`, with control bytes, longer than 4,096 bytes",
+        "ignored; the page is delivered",
+    )
     @pytest.mark.parametrize(
         "field", ["", ";", "novalue", "=value", " = ", "a=1\x00b", "a=\x07", "a=" + "x" * 5000]
     )
@@ -214,12 +224,18 @@ class TestMalformed:
 
 
 class TestLimits:
+    @pytest.mark.case(
+        40,
+        "5,000 `Set-Cookie` fields of one host",
+        "the 50 newest are kept (RFC 6265, section 6.1)",
+    )
     def test_five_thousand_of_one_host(self) -> None:
         jar = Jar()
         jar.store([f"c{n}={n}" for n in range(5000)], Place.of(SITE), NOW)
         assert len(jar) == MAX_PER_DOMAIN
         assert jar.pairs(Place.of(SITE), NOW)[-1] == ("c4999", "4999")
 
+    @pytest.mark.case(40, "8,000 cookies of 200 hosts", "the newest 3,000 of a jar are kept")
     def test_of_many_hosts(self) -> None:
         jar = Jar()
         for host in range(200):
@@ -230,6 +246,9 @@ class TestLimits:
 
 
 class TestJars:
+    @pytest.mark.case(
+        42, "a cookie set in one session, requests of others", "no other session sends it"
+    )
     def test_share_nothing(self) -> None:
         jars = Jars()
         jars.store("one", SITE, ["a=1"], NOW)

@@ -164,10 +164,17 @@ async def test_a_proxy_that_is_none() -> None:
     assert "canary" not in str(found)
 
 
+@pytest.mark.case(
+    69,
+    "the guard, and requests through a proxy on a private address",
+    "the proxy is reached; literals of private hosts and `localhost` end `private_address`; other"
+    " names are the proxy's to resolve",
+)
 async def test_the_guard_minds_targets_and_not_the_proxy() -> None:
     async with serving(answering(OK)) as port:
         options = {"proxy": f"http://127.0.0.1:{port}", "allow_private": False}
         async with downloader(options) as web:
             assert await reason(web, "http://site.test/") == "http_200"
             assert await reason(web, "http://169.254.169.254/") == "private_address"
+            assert await reason(web, "http://localhost./") == "private_address"
             assert web.sent == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scraper.download import AiohttpDownloader, failures
+from scraper.download import AiohttpDownloader, failures, wire
 from scraper.download.failures import out_of_descriptors
 from scraper.download.wire import is_private
 from scraper.errors import REASONS, FetchError
@@ -25,6 +25,7 @@ from tests.download.raw import (
     keep_alive,
     outcome,
     reason,
+    reply,
     reset,
     serving,
 )
@@ -294,14 +295,28 @@ class TestPrivateAddresses:
             found = await failure(web, f"http://{host}:{port}/")
             assert (found.reason, found.sent, web.sent) == ("private_address", False, 0)
 
+    @pytest.mark.case(
+        69,
+        "a name that resolves to a public address first and to 127.0.0.1 afterwards (rebinding)",
+        "`private_address`: what is judged is the very address that a socket is opened for",
+    )
     async def test_a_name_that_comes_to_mean_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        public = "127.1.0.9"  # stands for one: there is no public host to connect to in a test
+        answers = [public, "127.0.0.1"]
+
         def rebound(host: bytes, port: int, *_: object, **__: object) -> list[object]:
-            address = ("127.0.0.1", port)
+            address = (answers.pop(0), port)
             return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
 
         monkeypatch.setattr(socket, "getaddrinfo", rebound)
-        async with serving(answering(OK)) as port, downloader({"allow_private": False}) as web:
-            assert (await failure(web, f"http://public.test:{port}/")).reason == "private_address"
+        monkeypatch.setattr(wire, "is_private", lambda ip: ip != public and is_private(ip))
+        monkeypatch.setattr(wire, "DNS_TTL", 0)
+        once = answering(reply(b"ok", ("Connection", "close")))
+        guarded = downloader({"allow_private": False})
+        async with serving(once, host="0.0.0.0") as port, guarded as web:
+            assert await reason(web, f"http://public.test:{port}/") == "http_200"
+            found = await failure(web, f"http://public.test:{port}/")
+            assert (found.reason, web.sent) == ("private_address", 1)
 
     async def test_are_allowed_by_default(self) -> None:
         async with serving(answering(OK)) as port, downloader() as web:
