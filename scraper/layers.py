@@ -238,7 +238,7 @@ def _syntax(name: str, text: str, error: Exception) -> str:
     line, column = int(found[1]), int(found[2])
     what = str(error)[: found.start()].strip()
     # The line itself may hold a secret: only its key or its table's name is told.
-    begin = re.match(r"\s*(\[.*|[\w.'\"*-]+\s*=)", text.splitlines()[line - 1]) if text else None
+    begin = re.match(r"\s*(\[[^=\]]*\]*|[\w.'\"*-]+\s*=)", text.split("\n")[line - 1])
     source = f", in {clip(begin[1])}" if begin else ""
     return f"{name}:{line}: not TOML: {what} at line {line}, column {column}{source}"
 

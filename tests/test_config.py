@@ -467,6 +467,11 @@ def test_a_file_that_is_not_toml(write: Write, text: str, line: str) -> None:
     assert re.fullmatch(line, caught.value.message), caught.value.message
 
 
+@pytest.mark.case(
+    92,
+    "config.toml that cannot be read, is not UTF-8, or is larger than 1 MB",
+    "one line with the file, its line, and what is wrong; exit 2",
+)
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"[crawl]\nx = '\xff'\n")

@@ -56,6 +56,9 @@ def test_order_of_precedence(body: bytes, content_type: str, expected: str) -> N
     assert encoding.detect(body, content_type) == expected
 
 
+@pytest.mark.case(
+    57, "labels that Python's codecs know and the standard does not", "no encoding: never looked up"
+)
 def test_no_label_reaches_the_codec_registry() -> None:
     for word in ("hex", "idna", "utf-7", "rot13", "zlib", "punycode", "unicode_escape", "cp037"):
         codecs.lookup(word)  # Python knows it ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,91 +26,252 @@ class Good(Spider):
 """
 
 
+MARKED = """
+from typing import Annotated
+from scraper import Css, Item, Spider
+
+class Book(Item):
+    title: PLACE
+
+""" + GOOD.replace("from scraper import Spider", "")
+LATIN = "printf '# caf\\351\\n' >> config.toml"
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """`says`: parts of the message, without regard to case."""
+    """`given`: the mistake in words.
+    `says`: parts of the message, without regard to case. `prepare`: a shell command beforehand."""
 
     id: str
+    given: str
     says: tuple[str, ...]
     command: tuple[str, ...] = ("run", "good", "-o", "out.jsonl")
     config: str = ""
     source: str = GOOD
     env: dict[str, str] = field(default_factory=dict)
+    prepare: str = ""
 
 
 MISTAKES = [
     Mistake(
         "misspelt-key",
+        "a misspelt key",
         ("config.toml", "concurency", "concurrency"),
         config="[crawl]\nconcurency = 4\n",
     ),
-    Mistake("misspelt-section", ("config.toml", "polteness", "politeness"), config="[polteness]\n"),
     Mistake(
-        "wrong-type", ("config.toml", "delay", "fast"), config='[politeness]\ndelay = "fast"\n'
+        "misspelt-section",
+        "a misspelt table",
+        ("config.toml", "polteness", "politeness"),
+        config="[polteness]\n",
     ),
-    Mistake("negative", ("config.toml", "concurrency", "-1"), config="[crawl]\nconcurrency = -1\n"),
-    Mistake("not-toml", ("config.toml", "line"), config="[crawl\n"),
+    Mistake(
+        "wrong-type",
+        "a text where a number belongs",
+        ("config.toml", "delay", "fast"),
+        config='[politeness]\ndelay = "fast"\n',
+    ),
+    Mistake(
+        "negative",
+        "`concurrency = -1`",
+        ("config.toml", "concurrency", "-1"),
+        config="[crawl]\nconcurrency = -1\n",
+    ),
+    Mistake(
+        "not-toml", "a table's bracket is not closed", ("config.toml", "line"), config="[crawl\n"
+    ),
     Mistake(
         "override-key",
+        "a misspelt key after -s",
         ("crawl.max_page", "max_pages"),
         command=("run", "good", "-o", "out.jsonl", "-s", "crawl.max_page=3"),
     ),
     Mistake(
         "override-type",
+        "a text where a number belongs, after -s",
         ("crawl.max_pages", "many"),
         command=("run", "good", "-o", "out.jsonl", "-s", "crawl.max_pages=many"),
     ),
     Mistake(
         "environment",
+        "a misspelt variable",
         ("SCRAPE_CRAWL__CONCURENCY", "concurrency"),
         env={"SCRAPE_CRAWL__CONCURENCY": "4"},
     ),
-    Mistake("missing-spider", ("goood", "good"), command=("run", "goood", "-o", "out.jsonl")),
+    Mistake(
+        "missing-spider",
+        "a misspelt spider",
+        ("goood", "good"),
+        command=("run", "goood", "-o", "out.jsonl"),
+    ),
     Mistake(
         "unknown-argument",
+        "a misspelt spider argument",
         ("pagse", "pages"),
         command=("run", "good", "-o", "out.jsonl", "-a", "pagse=3"),
     ),
     Mistake(
         "argument-type",
+        "`-a pages=three`",
         ("pages", "three"),
         command=("run", "good", "-o", "out.jsonl", "-a", "pages=three"),
     ),
     Mistake(
-        "missing-argument", ("needs", "pages"), source=GOOD.replace("pages: int = 1", "pages: int")
+        "missing-argument",
+        "a spider argument that is missing",
+        ("needs", "pages"),
+        source=GOOD.replace("pages: int = 1", "pages: int"),
     ),
-    Mistake("import-error", ("site.py", "nowhere"), source="import nowhere\n" + GOOD),
-    Mistake("syntax-error", ("site.py",), source=GOOD + "\n    def broken(:\n"),
+    Mistake(
+        "import-error",
+        "a spider's file imports what is not there",
+        ("site.py", "nowhere"),
+        source="import nowhere\n" + GOOD,
+    ),
+    Mistake(
+        "syntax-error",
+        "a syntax error in a spider's file",
+        ("site.py",),
+        source=GOOD + "\n    def broken(:\n",
+    ),
     Mistake(
         "unknown-ending",
+        "`-o out.xlxs`",
         ("out.xlxs", ".jsonl"),
         command=("run", "good", "-o", "out.xlxs"),
     ),
     Mistake(
         "read-only-output",
+        "an output where nobody may write",
         ("/proc/",),
         command=("run", "good", "-o", "/proc/nowhere/out.jsonl"),
     ),
     Mistake(
         "a-file-in-the-way",
+        "an output below a file",
         ("config.toml",),
         command=("run", "good", "-o", "config.toml/out.jsonl"),
     ),
     Mistake(
-        "negative-limit", ("limit",), command=("run", "good", "-o", "out.jsonl", "--limit", "-1")
+        "negative-limit",
+        "`--limit -1`",
+        ("limit",),
+        command=("run", "good", "-o", "out.jsonl", "--limit", "-1"),
     ),
     Mistake(
         "unknown-pipeline",
+        "a misspelt pipeline",
         ("config.toml", "jsnol", "jsonl"),
         command=("run", "good"),
         config='[[pipelines]]\nuse = "jsnol"\npath = "x.jsonl"\n',
     ),
     Mistake(
         "unknown-pipeline-option",
+        "a misspelt option of a pipeline",
         ("config.toml", "pth", "path"),
         command=("run", "good"),
         config='[[pipelines]]\nuse = "jsonl"\npth = "x.jsonl"\n',
     ),
+    Mistake(
+        "option-type",
+        "a number where a pipeline's option is a text",
+        ("config.toml:", "path = 7"),
+        command=("run", "good"),
+        config='[[pipelines]]\nuse = "jsonl"\npath = 7\n',
+    ),
+    Mistake(
+        "two-outputs",
+        "two pipelines that write to one file",
+        ("x.jsonl", "path of its own"),
+        command=("run", "good"),
+        config='[[pipelines]]\nuse = "jsonl"\npath = "x.jsonl"\n' * 2,
+    ),
+    Mistake(
+        "placeholder",
+        "a misspelt placeholder in a path",
+        ("{spidr}", "{spider}"),
+        command=("run", "good"),
+        config='[[pipelines]]\nuse = "jsonl"\npath = "{spidr}.jsonl"\n',
+    ),
+    Mistake(
+        "twice", "a table twice", ("config.toml:10", "crawl"), config="[http]\n[crawl]\n[crawl]\n"
+    ),
+    Mistake(
+        "bool",
+        "1 where a flag belongs",
+        ("config.toml", "robots", "true or false"),
+        config="[politeness]\nrobots = 1\n",
+    ),
+    Mistake(
+        "choice",
+        "a word that is none of the choices",
+        ("config.toml", "scope", "hosts", '"host"', "domain"),
+        config='[crawl]\nscope = "hosts"\n',
+    ),
+    Mistake(
+        "size",
+        "a size in unknown units",
+        ("config.toml", "max_body", "16 XB", "16 MB"),
+        config='[http]\nmax_body = "16 XB"\n',
+    ),
+    Mistake(
+        "header",
+        "a line break in a header",
+        ("config.toml", "headers", "line break"),
+        config='[http]\nheaders = { "X-A" = "a\\nb" }\n',
+    ),
+    Mistake(
+        "host-pattern",
+        "a URL where a host belongs",
+        ("config.toml", "https://a.example", "the host alone"),
+        config='[politeness.hosts."https://a.example"]\ndelay = 1\n',
+    ),
+    Mistake(
+        "other-spider",
+        "settings for a spider that is not there",
+        ("config.toml:8", "goood", "did you mean [spiders.good]"),
+        config="[spiders.goood.crawl]\nmax_pages = 1\n",
+    ),
+    Mistake("not-utf-8", "config.toml in latin-1", ("config.toml:", "UTF-8"), prepare=LATIN),
+    Mistake(
+        "config-is-a-directory",
+        "config.toml is a directory",
+        ("no config.toml",),
+        prepare="rm config.toml; mkdir config.toml",
+    ),
+    Mistake(
+        "no-spiders",
+        "the directory of the spiders is not there",
+        ("sspiders",),
+        command=("run", "good", "-s", "project.spiders=sspiders"),
+    ),
+    Mistake(
+        "marker",
+        "a marker where it means nothing",
+        ("site.py", "Book", "Css"),
+        source=MARKED.replace("PLACE", "dict[str, Annotated[str, Css('h1')]]"),
+    ),
+    Mistake(
+        "selector",
+        "a selector that is none",
+        ("h1[", "selector"),
+        source=MARKED.replace("PLACE", "Annotated[str, Css('h1[')]"),
+    ),
+    Mistake(
+        "no-name",
+        "a spider without a name",
+        ("site.py", "name"),
+        source=GOOD.replace('    name = "good"\n', ""),
+    ),
+    Mistake(
+        "class-settings",
+        "a misspelt key in a spider's `settings`",
+        ("max_page", "max_pages", "good"),
+        source=GOOD + '    settings = {"crawl": {"max_page": 3}}\n',
+    ),
+    Mistake("job-name", "`--job ../x`", ("../x",), command=("run", "good", "--job", "../x")),
+    Mistake("command", "a misspelt command", ("rnu", "run"), command=("rnu", "good")),
+    Mistake("option", "a misspelt option", ("--jsno", "--json"), command=("run", "good", "--jsno")),
 ]
 
 
@@ -116,10 +279,18 @@ def said(ended: Finished) -> list[str]:
     return [line for line in ended.err.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.id)
+def row(mistake: Mistake) -> Any:
+    named = ", ".join(mistake.says)
+    outcome = f"one line that names {named}; exit 2, nothing is created"
+    return pytest.param(mistake, id=mistake.id, marks=pytest.mark.case(92, mistake.given, outcome))
+
+
+@pytest.mark.parametrize("mistake", [row(mistake) for mistake in MISTAKES])
 def test_a_mistake_is_one_clear_line(project: Project, mistake: Mistake) -> None:
     project.spider(mistake.source)
     project.config(mistake.config)
+    if mistake.prepare:
+        subprocess.run(mistake.prepare, shell=True, check=True, cwd=project.root)
     before = tree(project.root)
     ended = project.scrape(*mistake.command, env=mistake.env).expect(2)
     assert 1 <= len(said(ended)) <= 2, ended.err  # what and where; then the way out

@@ -137,7 +137,7 @@ async def test_the_same_rules_in_every_sink(name: str, web: Web, tmp_path: Path)
     settings: dict[str, Any] = {**FAST, "pipelines": [{"use": name, **where}]}
     assert Config.model_fields["crawl"].default.max_item_size < HUGE
     result = await crawl(Hostile, settings=settings, args={"base": web.url}, config=None)
-    expected: dict[str, dict[str, object]] = {
+    expected: dict[str, dict[str, Any]] = {
         "plain": {"ratio": 0.5, "number": 7, "text": "a"},
         "nan": {"ratio": "nan"} if sink.floats else {},
         "infinity": {"ratio": "-inf"} if sink.floats else {},
@@ -150,7 +150,7 @@ async def test_the_same_rules_in_every_sink(name: str, web: Web, tmp_path: Path)
     if sink.big is None:
         del expected["big"]
         rejected["schema"] = 1
-    nothing: dict[str, object] = {"ratio": None, "number": None, "text": None}
+    nothing = {"ratio": None, "number": None, "text": None}
     found = sink.read(path)
     for row in found:  # NaN is equal to nothing
         if row["ratio"] is not None and not math.isfinite(row["ratio"]):

@@ -243,6 +243,9 @@ def test_one_file_for_each_type(tmp_path: Path) -> None:
     assert rows(tmp_path / "out/dict.parquet") == [{"a": 1}]
 
 
+@pytest.mark.case(
+    77, "another model in a Parquet file", "an error at the first item that names both"
+)
 def test_one_file_is_of_one_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"columns of Book, and a Review came"):
         crawl(Parquet("x.parquet"), tmp_path, [BOOK, Review(stars=1)])

@@ -428,6 +428,11 @@ async def test_fields_let_models_share_a_table(database: Database) -> None:
     assert "'more'" in reason(rejected)
 
 
+@pytest.mark.case(
+    77,
+    "dicts with other keys in the middle of a table",
+    "the table's columns are fixed by the first item of the run: a new key is `schema`",
+)
 async def test_columns_are_fixed_for_the_run(database: Database) -> None:
     job = Job(crawl_info(database.root))
     await run(database, [{"a": "1", "b": "1"}], job=job, end="")
