@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import sysconfig
 import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from scraper import retry, urls
 from scraper.admission import DEFAULT_CALLBACK, Admission
+from scraper.blame import brief
 from scraper.callbacks import Callbacks, deliver, drain
 from scraper.chained import Passing, weight
 from scraper.config import Config
@@ -32,7 +31,6 @@ from scraper.errors import (
     ItemInvalid,
     OutOfResource,
     Retry,
-    ScraperError,
     SpiderError,
     Throttled,
 )
@@ -42,6 +40,7 @@ from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
 from scraper.observers import Observers
+from scraper.parsing import Parsing
 from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
@@ -52,16 +51,12 @@ from scraper.scope import Scope
 from scraper.spider import Spider
 from scraper.work import Again, Dead, Done, Lease, Recovery
 
-__all__ = ["Engine", "Parts", "brief", "user_frames"]
+__all__ = ["Engine", "Parts"]
 
 log = logging.getLogger("scraper.crawl")
 
 SEED_BATCH = 500
 TOLD_REJECTED = 3
-
-PACKAGE = str(Path(__file__).parent)
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-"""Where code lies that is not the user's."""
 
 _ANYTHING = (Exception, SystemExit, asyncio.CancelledError)
 """What users' code may raise: `sys.exit()` or a cancelled helper in a callback ends its page, and
@@ -81,6 +76,7 @@ class Parts:
     page_limits: Limits
     random: Callable[[], float]
     observers: Observers
+    parsing: Parsing
     middleware: Sequence[Middleware] = ()
     probe: Callable[[str], None] | None = None
 
@@ -107,6 +103,7 @@ class Engine:
         self._clock = parts.clock
         self._random = parts.random
         self._observers = parts.observers
+        self._parsing = parts.parsing
         self._page_limits = parts.page_limits
         self._callbacks = Callbacks(self.spider)
         self._memo = Memo(nofollow=self.config.politeness.nofollow)
@@ -137,6 +134,7 @@ class Engine:
             middleware=parts.middleware,
             accept=self.spider.accept,
             memo=self._memo,
+            parsing=self._parsing,
         )
         self._start_done = "start" in state
         self._tasks: asyncio.TaskGroup | None = None
@@ -284,6 +282,8 @@ class Engine:
         response.memo = self._memo
         self._observers.on_response(request, response)
         self.scheduler.admission.traps.delivered(lease, response)
+        if self._parsing.concerns(response):
+            await self._parsing.prepare(response)
         visit = self._visit(lease, host, response)
         try:
             callback = self._callbacks[request.callback or DEFAULT_CALLBACK]
@@ -421,23 +421,6 @@ def _let_cancellation_pass(error: BaseException) -> None:
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         raise error
-
-
-def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of *error* that lie in the user's own code, outermost first."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
-
-
-def brief(error: BaseException) -> str:
-    """An exception in one line, with the line of the user's code that raised it."""
-    if isinstance(error, ItemInvalid):
-        return error.message  # it happened on the page, not in a line of code
-    own = user_frames(error)
-    where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-    said = [error.message, error.hint] if isinstance(error, ScraperError) else [str(error)]
-    text = "; ".join(" ".join(part.split()) for part in said if part)
-    return f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

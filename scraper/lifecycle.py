@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scraper.assessment import Assessment, assess
+from scraper.blame import brief
 from scraper.downloads import Downloads
-from scraper.engine import Engine, Parts, brief
+from scraper.engine import Engine, Parts
 from scraper.errors import FetchError, UsageError
 from scraper.events import Stop
 from scraper.frontier.revive import retracted
@@ -38,6 +39,7 @@ from scraper.report import CrawlResult, failures, result_of
 from scraper.spider import stored_arguments
 from scraper.tally import Tally
 from scraper.traps import Traps
+from scraper.watchdog import watched
 from scraper.work import Batch, Recovery, job_of
 
 __all__ = ["Crawl", "Identity", "Revival"]
@@ -236,7 +238,8 @@ class Crawl:
             engine.stop(self._early_stop)
         parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
         try:
-            ending = await engine.run()
+            with watched(parts.config.log.stall):
+                ending = await engine.run()
         except BaseException:
             await self._told("failed")
             raise
@@ -374,4 +377,5 @@ class Crawl:
         async with AsyncExitStack() as stack:  # closes last what is pushed first
             stack.push_async_callback(self.parts.frontier.aclose)
             stack.push_async_callback(self.parts.downloader.aclose)
+            stack.push_async_callback(self.parts.parsing.aclose)
             stack.push_async_callback(self.parts.chain.aclose)

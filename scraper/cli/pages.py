@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from scraper import logs, urls
+from scraper.blame import user_frames
 from scraper.cli.output import data
 from scraper.config import Config
-from scraper.engine import user_frames
 from scraper.errors import FetchError, ScraperError, UsageError
 from scraper.errors import reason as reason_of
 from scraper.http import Response
