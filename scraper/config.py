@@ -185,8 +185,7 @@ class Crawl(Section):
     group_interval: Timeout = Field(0.25, description="seconds between commits, at most")
     probe: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="which pages a process with limits parses first: those that look too costly;"
-        " all; none, and those that look too costly are not parsed",
+        description="which pages are parsed in a process with limits first; auto: the doubtful ones",
     )
     fetch_wait: Seconds = Field(
         60.0, description="seconds that self.fetch waits for its host's turn before Throttled"
