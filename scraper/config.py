@@ -185,7 +185,7 @@ class Crawl(Section):
     group_interval: Timeout = Field(0.25, description="seconds between commits, at most")
     probe: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="which pages are parsed in a process with limits first; auto: the doubtful ones",
+        description="pages that a process with limits parses first; auto: the doubtful ones",
     )
     fetch_wait: Seconds = Field(
         60.0, description="seconds that self.fetch waits for its host's turn before Throttled"
