@@ -5,11 +5,10 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from pathlib import Path
-from types import FrameType
 
 from scraper.errors import ItemInvalid, ScraperError
 
-__all__ = ["brief", "is_own", "stack", "user_frames"]
+__all__ = ["brief", "is_own", "user_frames"]
 
 PACKAGE = str(Path(__file__).parent)
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
@@ -36,12 +35,3 @@ def brief(error: BaseException) -> str:
     said = [error.message, error.hint] if isinstance(error, ScraperError) else [str(error)]
     text = "; ".join(" ".join(part.split()) for part in said if part)
     return f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}"
-
-
-def stack(frame: FrameType | None) -> list[FrameType]:
-    """*frame* and those that called it, innermost first."""
-    frames = []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return frames

@@ -33,6 +33,7 @@ _LEAST = 6  # windows
 _NOISE = 8  # windows cut elements apart: sums over n of them stray by a few times √n
 # Formatting elements matter by the number of tags; of those that are opened in a row, a sample of
 # words shows some. Tags from which on, every how many-th word of 8 bytes, and how many in a row.
+_MANY = 100_000  # tags: with more, two dozen formatting elements left open make a gigabyte
 _ROWS = ((20_000, 8, 13), (4_000, 16, 10))
 _PROSE_BLOCK, _PROSE_WINDOW, _PROSE_TAGS = 12 * 1024, 512, 4
 _SEPARATORS = b" \t\r\n\f/\"'"  # what can stand between two attributes
@@ -87,7 +88,7 @@ def doubtful(markup: bytes) -> bool:
     depth, tags = counts.deepest, round(len(names) * scale)
     if depth > noise and (depth * scale > MAX_DEPTH / 2 or depth * scale * tags > MAX_NESTING / 2):
         return True
-    if tags > MAX_TAGS / 2 or counts.options * scale > MAX_OPTIONS / 2:
+    if tags > _MANY or counts.options * scale > MAX_OPTIONS / 2:
         return True
     if counts.formatting > noise / 2 or _row_of_formatting(markup, tags):
         return _formatting(markup) is not None

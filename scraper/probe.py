@@ -81,7 +81,8 @@ class Probe:
             process.kill()
 
     def end(self) -> None:
-        """End the process, if there is one, and leave nothing of it. Idempotent."""
+        """End the process, if there is one, and leave nothing of it; no other starts."""
+        self.stop()
         if self._process is not None:
             self._ended(self._process)
 

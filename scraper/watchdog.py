@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from dataclasses import dataclass
+from types import CodeType, FrameType
 
 from scraper import blame
 from scraper.http import Response
@@ -25,6 +26,8 @@ __all__ = ["Watchdog", "watched"]
 
 log = logging.getLogger("scraper.crawl")
 
+LOOPS = ("asyncio.events", "asyncio.base_events", "asyncio.runners")
+"""Modules whose frames are those of the loop itself, and of what it stands on."""
 GROWTH = 10
 """What lasts is told again when it has lasted so many times as long."""
 TOLD = 1000
@@ -76,34 +79,41 @@ class Watchdog:
         self._timer = loop.call_later(self._period, self._tick, loop)
 
     def _watch(self, thread: int) -> None:
-        level, woken, used = 1.0, time.monotonic(), time.process_time()
+        woken, used = time.monotonic(), time.process_time()
+        stall = None
         while not self._over.wait(self._period):
             now, spent = time.monotonic(), time.process_time()
             slept = now - woken - self._period
             if slept > self.limit / 2 and spent - used < slept / 2:
                 self._beat = now  # the process was stopped, or starved: nobody held the loop
-            held = now - self._beat
-            if held < self.limit:
-                level = 1.0
-            elif held >= self.limit * level:
-                self.tell(sys._current_frames().get(thread), held)
-                level *= GROWTH
+            if now - self._beat < self.limit:
+                stall = None
+            else:
+                frame = sys._current_frames().get(thread)
+                code = _culprit(_above_the_loop(frame))
+                if stall is None or stall.code is not code:  # one after another: no beat
+                    stall = _Stall(code, self._beat if stall is None else woken)
+                if now - stall.since >= self.limit * stall.level:
+                    self.tell(frame, now - stall.since, stall.level)
+                    stall.level *= GROWTH
             woken, used = now, spent
 
-    def tell(self, frame: FrameType | None, held: float) -> None:
-        """Say that the loop has been held for so many seconds, and by what."""
-        frames = blame.stack(frame)
-        own = next((f for f in frames if blame.is_own(f.f_code.co_filename)), None)
-        at = own or (frames[0] if frames else None)
-        if at is None:
+    def tell(self, frame: FrameType | None, held: float, level: int = 1) -> None:
+        """Say that the loop has been held for so many seconds, and by what.
+
+        *level*: how many times the limit; at each, a place in the code is told once at full volume.
+        """
+        frames = _above_the_loop(frame)
+        if not frames:
             return
+        at = next((f for f in frames if blame.is_own(f.f_code.co_filename)), frames[0])
         name, file, line = at.f_code.co_qualname, at.f_code.co_filename, at.f_lineno
-        place = (f"{file}:{line}", len(str(int(held / self.limit))))
-        level = logging.DEBUG if place in self.told else logging.WARNING
+        place = (f"{file}:{line}", level)
+        volume = logging.DEBUG if place in self.told else logging.WARNING
         if len(self.told) < TOLD:
             self.told.add(place)
         log.log(
-            level,
+            volume,
             "nothing else has happened for %.1f s: %s is at work%s (%s:%d); what computes belongs"
             " into asyncio.to_thread, what waits behind an await",
             held,
@@ -112,6 +122,30 @@ class Watchdog:
             file,
             line,
         )
+
+
+@dataclass(slots=True)
+class _Stall:
+    """What holds the loop, since when, and how many times the limit it must last to be told."""
+
+    code: CodeType | None
+    since: float
+    level: int = 1
+
+
+def _above_the_loop(frame: FrameType | None) -> list[FrameType]:
+    """*frame* and those that called it, innermost first: but not who started the loop."""
+    frames = []
+    while frame is not None and frame.f_globals.get("__name__") not in LOOPS:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def _culprit(frames: list[FrameType]) -> CodeType | None:
+    """The outermost function of the user's: that of the callback."""
+    own = [frame for frame in frames if blame.is_own(frame.f_code.co_filename)]
+    return own[-1].f_code if own else None
 
 
 def _page(frames: list[FrameType]) -> str:
