@@ -28,14 +28,15 @@ _SLASH = 0x2F
 SMALL = 8 * 1024
 """Bytes: what is smaller cannot do harm."""
 
-_BLOCK, _WINDOW = 8 * 1024, 96  # bytes: of each block, one window is looked at
-_LEAST = 6  # windows
+_BLOCK, _WINDOW = 16 * 1024, 96  # bytes: of each block, one window is looked at
+_LEAST = 3  # windows
 _NOISE = 8  # windows cut elements apart: sums over n of them stray by a few times √n
+_MANY = 50_000  # tags: with more, two dozen formatting elements left open take half a gigabyte
+_DENSE = 10  # bytes a tag, on average; ordinary pages have some 25
 # Formatting elements matter by the number of tags; of those that are opened in a row, a sample of
 # words shows some. Tags from which on, every how many-th word of 8 bytes, and how many in a row.
-_MANY = 100_000  # tags: with more, two dozen formatting elements left open make a gigabyte
-_ROWS = ((20_000, 8, 13), (4_000, 16, 10))
-_PROSE_BLOCK, _PROSE_WINDOW, _PROSE_TAGS = 12 * 1024, 512, 4
+_ROWS = ((20_000, 24, 13), (10_000, 40, 8), (6_000, 64, 6))
+_PROSE_BLOCK, _PROSE_WINDOW, _PROSE_TAGS = 24 * 1024, 512, 4
 _SEPARATORS = b" \t\r\n\f/\"'"  # what can stand between two attributes
 
 _TAG = re.compile(rb"<(/?[a-z][^\s/>]*+)(?=[\s/>])", re.IGNORECASE)
@@ -90,9 +91,11 @@ def doubtful(markup: bytes) -> bool:
         return True
     if tags > _MANY or counts.options * scale > MAX_OPTIONS / 2:
         return True
-    if counts.formatting > noise / 2 or _row_of_formatting(markup, tags):
+    if counts.formatting > noise / 2 or _rows_of_formatting(markup, tags):
         return _formatting(markup) is not None
-    return _separators_without_tags(markup) > MAX_ATTRIBUTES / 2 and _attributes(markup) is not None
+    if size < 4 * MAX_ATTRIBUTES or _separators_without_tags(markup) <= MAX_ATTRIBUTES / 2:
+        return False
+    return _attributes(markup) is not None
 
 
 def suspicion(markup: bytes) -> str | None:
@@ -164,23 +167,32 @@ class _Counts:
         self.formatting = formatting
 
 
-def _row_of_formatting(markup: bytes, tags: int) -> bool:
+def _rows_of_formatting(markup: bytes, tags: int) -> bool:
     """Whether formatting elements are opened in a row, none closed, so many that it could matter.
 
-    `<b a1><b a2>…` fills some hundred bytes with what makes gigabytes of a page: only a dense
-    sample finds that. It is made of words, and of their beginnings.
+    `<b a1><b a2>…` fills some kilobytes with what makes gigabytes of a page: only a dense sample
+    finds that. It is made of words, and of their beginnings.
     """
     for least, stride, most in _ROWS:
         if tags > least:
+            if tags * _DENSE > len(markup):
+                return True
             words = memoryview(markup)[: len(markup) // 8 * 8].cast("Q")
-            return all(_row(words, stride) >= most for _ in range(3))  # not once, by chance
+            return all(_row(words, stride) >= most for _ in range(4))  # not once, by chance
     return False
 
 
 def _row(words: memoryview, stride: int) -> int:
+    """The longest row of beginnings; an end makes up for three, since words show fewer of them."""
     first = int(random.random() * stride)  # noqa: S311 - no secret
-    sample = words[first::stride].tobytes()
-    return max(map(len, b"".join(_FORMATTING_BEGUN.findall(sample)).split(b"/")))
+    row = longest = 0
+    for name in _FORMATTING_BEGUN.findall(words[first::stride].tobytes()):
+        if name[0] == _SLASH:
+            row = max(row - 3, 0)
+        else:
+            row += 1
+            longest = max(longest, row)
+    return longest
 
 
 def _formatting(markup: bytes) -> str | None:

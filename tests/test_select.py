@@ -256,7 +256,7 @@ SHAPES = {
     "end tags below formatting": b"<b>" * 3 + b"<div>" * 25_000 + b"</b>" * 25_000,
     "formatting that ends nothing": b"".join(b"<i x=%d><p></x></x>" % i for i in range(2_500)),
     "formatting, then paragraphs": _formatting(500, 15_000),
-    "formatting in an ordinary page": _ordinary(2_000) + _formatting(500, 15_000),
+    "formatting in an ordinary page": _ordinary(2_000) + _formatting(1_000, 15_000),
     "equal formatting, many paragraphs": b"<p>"
     + b"<b><big><em><i><s><u><tt>" * 3
     + b"<p>x" * 120_000,

@@ -77,9 +77,9 @@ CASES = (
     Page(
         61,
         "formatting-hidden",
-        FILLER * 1_500 + formatting(500, 15_000) + FILLER * 1_500,
+        FILLER * 1_500 + formatting(1_000, 15_000) + FILLER * 1_500,
         "parse_limit",
-        "the same, in the middle of an ordinary page",
+        "1,000 of them, in the middle of an ordinary page",
         REFUSED,
     ),
     Page(
@@ -87,7 +87,7 @@ CASES = (
         "formatting-utf-16",
         formatting(500, 15_000).decode().encode("utf-16"),
         "parse_limit",
-        "the same in UTF-16",
+        "500 of them, in UTF-16",
         REFUSED,
         type="text/html",
     ),
