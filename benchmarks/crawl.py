@@ -174,13 +174,13 @@ def compare(site: shop.Site, chosen: list[Contender], rounds: int, work: Path) -
     return table(site, results)
 
 
-def write(name: str, text: str) -> None:
-    """Put the table into README.md, between its marks."""
+def write(name: str, text: str, module: str = "python -m benchmarks") -> None:
+    """Put the table into README.md, between its marks, and below the command that made it."""
     mark = MARK.format(name)
     before, found, rest = README.read_text().partition(mark)
     if not found:
         raise RuntimeError(f"{README} has no line {mark}")
-    command = "python -m benchmarks " + " ".join(sys.argv[1:])
+    command = f"{module} {' '.join(sys.argv[1:])}"
     _, _, after = rest.partition(END)
     README.write_text(f"{before}{mark}\n`{command.strip()}`\n\n{text}\n{END}{after}")
 

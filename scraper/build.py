@@ -21,6 +21,7 @@ from scraper.engine import Parts
 from scraper.errors import UsageError
 from scraper.loading import load_object, load_own
 from scraper.observers import Observers
+from scraper.parsing import Parsing
 from scraper.pipelines.append import AppendSink
 from scraper.pipelines.chain import Chain, Placed
 from scraper.pipelines.compression import COMPRESSED, plain_suffix
@@ -129,6 +130,7 @@ def build(
             *spider.middleware,
         ],
         observers=Observers(observers),
+        parsing=Parsing(config.crawl.probe),
         probe=probe,
     )
 

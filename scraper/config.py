@@ -183,6 +183,10 @@ class Crawl(Section):
     )
     group_pages: Positive = Field(100, description="pages that are committed together, at most")
     group_interval: Timeout = Field(0.25, description="seconds between commits, at most")
+    probe: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="pages that a process with limits parses first; auto: the doubtful ones",
+    )
     fetch_wait: Seconds = Field(
         60.0, description="seconds that self.fetch waits for its host's turn before Throttled"
     )
@@ -325,6 +329,9 @@ class Log(Section):
         None, description="write the log there, too; relative to config.toml"
     )
     as_json: Flag = Field(False, alias="json", description="one JSON object per line")
+    stall: Seconds = Field(
+        1.0, description="seconds that a callback may hold up everything else unmentioned; 0: any"
+    )
 
 
 class PipelineTable(BaseModel):

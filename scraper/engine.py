@@ -39,6 +39,7 @@ from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
 from scraper.observers import Observers
+from scraper.parsing import Parsing
 from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.politeness import throttles
@@ -76,6 +77,7 @@ class Parts:
     page_limits: Limits
     random: Callable[[], float]
     observers: Observers
+    parsing: Parsing
     middleware: Sequence[Middleware] = ()
     probe: Callable[[str], None] | None = None
 
@@ -102,6 +104,7 @@ class Engine:
         self._clock = parts.clock
         self._random = parts.random
         self._observers = parts.observers
+        self._parsing = parts.parsing
         self._page_limits = parts.page_limits
         self._callbacks = Callbacks(self.spider)
         self._memo = Memo(nofollow=self.config.politeness.nofollow)
@@ -132,6 +135,7 @@ class Engine:
             middleware=parts.middleware,
             accept=self.spider.accept,
             memo=self._memo,
+            parsing=self._parsing,
         )
         self._start_done = "start" in state
         self._tasks: asyncio.TaskGroup | None = None
@@ -282,6 +286,8 @@ class Engine:
         response.memo = self._memo
         self._observers.on_response(request, response)
         self.scheduler.admission.traps.delivered(lease, response)
+        if self._parsing.concerns(response):
+            await self._parsing.prepare(response)
         visit = self._visit(lease, host, response)
         try:
             callback = self._callbacks[request.callback or DEFAULT_CALLBACK]

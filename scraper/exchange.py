@@ -19,6 +19,7 @@ from scraper.errors import FetchError
 from scraper.host import Host
 from scraper.http import ANY_STATUS, Request, Response
 from scraper.links import Memo
+from scraper.parsing import Parsing
 from scraper.politeness import Exchange, parse_retry_after
 from scraper.protocols import Clock, Downloader, Fetch, Middleware
 from scraper.saved import SavedResponse
@@ -59,6 +60,7 @@ class Exchanges:
         middleware: Sequence[Middleware],
         accept: Collection[int | str],
         memo: Memo,
+        parsing: Parsing,
     ) -> None:
         self._scheduler = scheduler
         self._gate = scheduler.gate
@@ -72,6 +74,7 @@ class Exchanges:
         self._middleware = tuple(middleware)
         self._accept = frozenset(accept)
         self._memo = memo
+        self._parsing = parsing
         self._told: set[str] = set()  # hosts whose robots.txt was said to fail
 
     def accepts(self, request: Request, status: int) -> bool:
@@ -108,9 +111,10 @@ class Exchanges:
         began = await self._gate.turn(host, request.url, self._wait)
         response = await self.through(request, Grant(host, began))
         response.memo = self._memo
-        if self.accepts(request, response.status):
-            return response, None
-        return response, self.target(request, response)
+        target = None if self.accepts(request, response.status) else self.target(request, response)
+        if target is None:
+            await self._parsing.prepare(response)
+        return response, target
 
     async def through(self, request: Request, grant: Grant) -> Response:
         """Middleware, outermost first, around the exchange."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
-from itertools import accumulate
+from collections import Counter
+from collections.abc import Iterable
 
 from scraper.errors import ExtractionError
 
-__all__ = ["is_xml", "require_html", "suspicion"]
+__all__ = ["SMALL", "doubtful", "is_xml", "require_html", "suspicion", "too_costly"]
 
 # What costs too much ---------------------------------------------------------------------------
 
@@ -22,96 +24,213 @@ MAX_OPTIONS = 10_000
 MAX_ATTRIBUTES = 10_000
 MAX_FORMATTING = 1_000_000
 
-_SMALL = 8 * 1024  # bytes: what is smaller cannot do harm
-_FEW = 2_000  # tags: fewer can do little but through attributes
-_MANY = 20_000  # tags: more are always worth a look at their names
-_STEP = 4 * 1024  # bytes: how closely unanswered start tags are counted
-_STRETCH = 16 * 1024  # bytes: fewer hold no tag with too many attributes
-_FORMATTING = rb"<(?=[bisuetcfBISUETCF])(?:[bisu]|big|code|em|font|small|strike|strong|tt)"
-_FORMATTING_START = re.compile(_FORMATTING + rb"[\s/>]", re.IGNORECASE)
-_FORMATTING_END = re.compile(_FORMATTING.replace(b"<", b"</", 1) + rb"[\s/>]", re.IGNORECASE)
-# Equal ones are opened again three times at most; those without attributes are a dozen in all.
-_FORMATTING_KIND = re.compile(_FORMATTING + rb"[\s/][^>]*", re.IGNORECASE)
-_TAG = re.compile(rb"</?[a-z][^\s/>]*")
-_ATTRIBUTE = re.compile(rb"[^\s/>=][^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>]*+))?+")
-# Elements that never stay open, or that the next of their kind closes.
+_SLASH = 0x2F
+SMALL = 8 * 1024
+"""Bytes: what is smaller cannot do harm."""
+
+_BLOCK, _WINDOW = 16 * 1024, 96  # bytes: of each block, one window is looked at
+_LEAST = 3  # windows
+_NOISE = 8  # windows cut elements apart: sums over n of them stray by a few times √n
+_MANY = 50_000  # tags: with more, two dozen formatting elements left open take half a gigabyte
+_DENSE = 10  # bytes a tag, on average; ordinary pages have some 25
+# Formatting elements matter by the number of tags; of those that are opened in a row, a sample of
+# words shows some. Tags from which on, every how many-th word of 8 bytes, and how many in a row.
+_ROWS = ((20_000, 24, 13), (10_000, 40, 8), (6_000, 64, 6))
+_PROSE_BLOCK, _PROSE_WINDOW, _PROSE_TAGS = 24 * 1024, 512, 4
+_SEPARATORS = b" \t\r\n\f/\"'"  # what can stand between two attributes
+
+_TAG = re.compile(rb"<(/?[a-z][^\s/>]*+)(?=[\s/>])", re.IGNORECASE)
+# Elements that never stay open, or that the next of their kind closes; their end tags, too.
 _FLAT = frozenset(
-    b"area base br col embed hr img input link meta param source track wbr p li dt dd option"
-    b" optgroup tr td th thead tbody tfoot html head body form a".split()
+    b"area base br col embed hr img input link meta param source track wbr p li dt dd optgroup tr"
+    b" td th thead tbody tfoot html head body form a /p /li /dt /dd /optgroup /option /tr /td /th"
+    b" /thead /tbody /tfoot /html /head /body /form /a".split()
 )
+_FORMATTING = frozenset(b"b big code em font i nobr s small strike strong tt u".split())
+# Its first letter decides for most tags: that is quick.
+_FORMATTING_START = re.compile(
+    rb"<([bisucefnt](?:|ig|ode|m|ont|obr|mall|trike|trong|t))[\s/>]", re.IGNORECASE
+)
+_FORMATTING_BEGUN = re.compile(
+    rb"<(/?[bisucefntBISUCEFNT])(?:[\s/>]|ig|od|m|on|ob|ma|tr|t|IG|OD|M|ON|OB|MA|TR|T)"
+)
+# Equal ones are opened again three times at most; those without attributes are a dozen in all.
+_FORMATTING_KIND = re.compile(_FORMATTING_START.pattern[:-6] + rb"[\s/][^>]*", re.IGNORECASE)
+# Drawings are made of elements that close themselves, as those of HTML cannot.
+_CLOSED_SHAPE = re.compile(rb"<(?:path|circle|rect|line|use|poly\w+|ellipse|stop|image)\b[^<>]*/>")
+# What may hold what only looks like a tag; then start tags, with their attributes.
+_MARKUP = re.compile(
+    rb"<!--[\s\S]*?(?:-->|\Z)"
+    rb"|<(script|style|textarea|title|xmp|iframe|noembed|noframes)\b[\s\S]*?(?:</\1|\Z)"
+    rb"|<[a-z][^\s/>]*+((?:[^>\"'=]++|=\s*+(?:\"[^\"]*+\"?+|'[^']*+'?+)?+|[\"'])*+)",
+    re.IGNORECASE,
+)
+_ATTRIBUTE = re.compile(rb"[^\s/>=][^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s>]*+))?+")
+
+
+def doubtful(markup: bytes) -> bool:
+    """Whether *markup* deserves a closer look: by samples, for a few hundredths of its parsing.
+
+    Sure of the shapes that make up a page, or a good part of it. What hides by chance in a large
+    page, or was made by somebody who knows the rules, may pass; what is doubtful may be harmless.
+    """
+    size = len(markup)
+    if size < SMALL:
+        return False
+    length = min(_BLOCK, size // _LEAST)
+    draw, span = random.random, length - _WINDOW
+    # At random places, so that nobody can write around them.
+    starts = [block + int(draw() * span) for block in range(0, size, length)]
+    names = _TAG.findall(b"\n".join([markup[at : at + _WINDOW] for at in starts]))
+    counts = _Counts()
+    counts.take(names)
+    scale = size / (len(starts) * _WINDOW)
+    noise = _NOISE * len(starts) ** 0.5
+    depth, tags = counts.deepest, round(len(names) * scale)
+    if depth > noise and (depth * scale > MAX_DEPTH / 2 or depth * scale * tags > MAX_NESTING / 2):
+        return True
+    if tags > _MANY or counts.options * scale > MAX_OPTIONS / 2:
+        return True
+    if counts.formatting > noise / 2 or _rows_of_formatting(markup, tags):
+        return _formatting(markup) is not None
+    if size < 4 * MAX_ATTRIBUTES or _separators_without_tags(markup) <= MAX_ATTRIBUTES / 2:
+        return False
+    return _attributes(markup) is not None
 
 
 def suspicion(markup: bytes) -> str | None:
     """The shape for which parsing *markup* could take quadratic time or memory; None for none.
 
-    Cheap, linear counts instead of tokenising: it stops accidents and the known shapes. A page
-    made to deceive it needs a probe: a process with limits that parses it first, after which
-    `Document(checked=True)` is safe.
+    Counts instead of tokenising: linear, and made only of what is `doubtful`. They stop accidents
+    and the known shapes. A page made to deceive them needs a probe: a process with limits that
+    parses it first, after which `Document(checked=True)` is safe.
     """
-    if len(markup) < _SMALL:
+    if not doubtful(markup):
         return None
-    tags = markup.count(b"<")
-    if tags > MAX_TAGS:
+    if (tags := markup.count(b"<")) > MAX_TAGS:
         return f"{tags} tags"
-    if tags > _FEW and (shape := _open_elements(markup, tags)):
-        return shape
-    if tags > MAX_OPTIONS and (options := markup.lower().count(b"<option")) > MAX_OPTIONS:
+    counts = _Counts()
+    counts.take(_TAG.findall(_CLOSED_SHAPE.sub(b"", markup) if b"<svg" in markup else markup))
+    depth, options = counts.deepest, counts.options
+    if depth > MAX_DEPTH or depth * tags > MAX_NESTING:
+        return f"elements nested {depth} deep"
+    if options > MAX_OPTIONS:
         return f"{options} options"
-    if len(markup) > _STRETCH and (count := _most_attributes(markup)) > MAX_ATTRIBUTES:
-        return f"{count} attributes on one tag"
-    return None
+    return _formatting(markup) or _attributes(markup)
 
 
-def _open_elements(markup: bytes, tags: int) -> str | None:
-    """Whether so many start tags stand unanswered somewhere that it is worth a closer look."""
-    open_ = most = 0
-    for at in range(0, len(markup), _STEP):
-        starts = markup.count(b"<", at, at + _STEP)
-        ends = markup.count(b"</", at, at + _STEP)
-        most = max(most, open_ + starts - ends)
-        open_ = max(open_ + starts - 2 * ends, 0)
-    if most * tags > MAX_FORMATTING and (shape := _formatting(markup, tags)):
-        return shape
-    return _nesting(markup, tags) if most > MAX_DEPTH or tags > _MANY else None
+def too_costly(why: str) -> ExtractionError:
+    """The error of a page that is not parsed, and why."""
+    return ExtractionError(
+        "parse_limit",
+        f"the page is too costly to parse: {why}",
+        hint="Read response.text with a regular expression if you trust the page.",
+    )
 
 
-def _formatting(markup: bytes, tags: int) -> str | None:
-    kinds = len(set(_FORMATTING_KIND.findall(markup)))
-    if kinds * tags <= MAX_FORMATTING:
+class _Counts:
+    """Elements that are open while tags go by.
+
+    Each name is counted for itself: no end tag of another, and none without a start, makes a page
+    look flatter than it is.
+    """
+
+    __slots__ = ("_open", "deepest", "formatting", "options")
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, int] = {}
+        self.deepest = self.formatting = self.options = 0
+
+    def take(self, names: Iterable[bytes]) -> None:
+        open_ = self._open
+        depth = formatting = 0
+        for name in names:
+            if name in _FLAT:
+                continue
+            name = name.lower()
+            if name[0] == _SLASH:
+                name = name[1:]
+                if before := open_.get(name):
+                    open_[name] = before - 1
+                    depth -= 1
+                    if name in _FORMATTING:
+                        formatting -= 1
+            elif name == b"option":
+                self.options += 1
+            elif name not in _FLAT:  # in capitals
+                open_[name] = open_.get(name, 0) + 1
+                depth += 1
+                if depth > self.deepest:
+                    self.deepest = depth
+                if name in _FORMATTING:
+                    formatting += 1
+        self.formatting = formatting
+
+
+def _rows_of_formatting(markup: bytes, tags: int) -> bool:
+    """Whether formatting elements are opened in a row, none closed, so many that it could matter.
+
+    `<b a1><b a2>…` fills some kilobytes with what makes gigabytes of a page: only a dense sample
+    finds that. It is made of words, and of their beginnings.
+    """
+    for least, stride, most in _ROWS:
+        if tags > least:
+            if tags * _DENSE > len(markup):
+                return True
+            words = memoryview(markup)[: len(markup) // 8 * 8].cast("Q")
+            return all(_row(words, stride) >= most for _ in range(4))  # not once, by chance
+    return False
+
+
+def _row(words: memoryview, stride: int) -> int:
+    """The longest row of beginnings; an end makes up for three, since words show fewer of them."""
+    first = int(random.random() * stride)  # noqa: S311 - no secret
+    row = longest = 0
+    for name in _FORMATTING_BEGUN.findall(words[first::stride].tobytes()):
+        if name[0] == _SLASH:
+            row = max(row - 3, 0)
+        else:
+            row += 1
+            longest = max(longest, row)
+    return longest
+
+
+def _formatting(markup: bytes) -> str | None:
+    """Formatting elements that are left open, if by the number of tags they are too many."""
+    tags = markup.count(b"<")
+    starts = Counter(map(bytes.lower, _FORMATTING_START.findall(markup)))
+    unanswered = sum(max(n - markup.count(b"</%s>" % name), 0) for name, n in starts.items())
+    if unanswered * tags <= MAX_FORMATTING:
         return None
-    open_ = len(_FORMATTING_START.findall(markup)) - len(_FORMATTING_END.findall(markup))
+    kinds = len({match[0] for match in _FORMATTING_KIND.finditer(markup)})
+    if (kinds + 3 * len(_FORMATTING)) * tags <= MAX_FORMATTING:
+        return None
+    counts = _Counts()
+    counts.take(name for name in _TAG.findall(markup) if name.lower().lstrip(b"/") in _FORMATTING)
+    open_ = counts.deepest
     return f"{open_} formatting elements left open" if open_ * tags > MAX_FORMATTING else None
 
 
-def _nesting(markup: bytes, tags: int) -> str | None:
-    names = _TAG.findall(markup.lower())
-    starts = {name for name in names if name[1] != ord("/")}
-    steps = dict.fromkeys(set(names), 0)
-    for name in starts:
-        if name[1:] not in _FLAT:
-            steps[name] = 1
-            steps[b"</" + name[1:]] = -1  # an end tag of what never started stays at nought
-    depth = max(accumulate(map(steps.__getitem__, names)), default=0)
-    if depth > MAX_DEPTH or depth * tags > MAX_NESTING:
-        return f"elements nested {depth} deep"
+def _separators_without_tags(markup: bytes) -> int:
+    """What could separate attributes, where there are hardly any tags: an estimate by samples."""
+    found = 0
+    for block in range(0, len(markup), _PROSE_BLOCK):
+        at = block + int(random.random() * (_PROSE_BLOCK - _PROSE_WINDOW))  # noqa: S311
+        if markup.count(b"<", at, at + _PROSE_WINDOW) < _PROSE_TAGS:
+            window = markup[at : at + _PROSE_WINDOW]
+            found += len(window) - len(window.translate(None, _SEPARATORS))
+    return found * _PROSE_BLOCK // _PROSE_WINDOW
+
+
+def _attributes(markup: bytes) -> str | None:
+    """A tag with too many attributes."""
+    for tag in _MARKUP.finditer(markup):
+        start, end = tag.span(2)
+        if end - start > 2 * MAX_ATTRIBUTES:  # bytes: fewer hold no more of them
+            count = sum(1 for _ in _ATTRIBUTE.finditer(markup, start, end))
+            if count > MAX_ATTRIBUTES:
+                return f"{count} attributes on one tag"
     return None
-
-
-def _most_attributes(markup: bytes) -> int:
-    """The attributes of the largest tag that covers a stretch without any `<` or `>`; else 0."""
-    most = 0
-    for at in range(_STRETCH, len(markup), _STRETCH):
-        end = at + _STRETCH
-        if markup.find(b">", at, end) >= 0 or markup.find(b"<", at, end) >= 0:
-            continue
-        start = markup.rfind(b"<", 0, at)
-        if start > markup.rfind(b">", 0, at):
-            close = markup.find(b">", end)
-            tag = markup[start : close if close >= 0 else len(markup)]
-            most = max(most, sum(1 for _ in _ATTRIBUTE.finditer(tag)))
-            if most > MAX_ATTRIBUTES:
-                break
-    return most
 
 
 # What is not HTML -------------------------------------------------------------------------------

@@ -57,8 +57,8 @@ class Response:
 
     `url`: where the body came from (after redirects); `history`: the URLs that led there;
     `body`: bytes, content codings removed; `elapsed`: seconds from send to the body's end.
-    `memo`: what the crawl remembers of links. `checked`: a probe has seen the body parse within
-    limits, so that the guard against costly pages is not asked.
+    `memo`: what the crawl remembers of links. `checked`: somebody has seen that the body is not too
+    costly to parse, so that the guard is not asked; `refused`: or that it is, and why.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Response:
         self.elapsed = elapsed
         self.memo = memo
         self.checked = False
+        self.refused = ""
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -127,9 +128,16 @@ class Response:
     def document(self) -> Document:
         """The parsed page. Raises `ExtractionError` (`not_html`, `parse_limit`)."""
         guard.require_html(self.body, self.headers.get("content-type", ""), urls.redact(self.url))
+        if self.refused:
+            raise guard.too_costly(self.refused)
+        return Document(self.markup, checked=self.checked)
+
+    @property
+    def markup(self) -> bytes:
+        """The body as it is parsed: UTF-8 without a byte order mark."""
         if self.encoding == encodings.UTF_8:  # lexbor speaks UTF-8: no need to decode first
-            return Document(self.body.removeprefix(BOM_UTF8), checked=self.checked)
-        return Document(self.text.encode(), checked=self.checked)
+            return self.body.removeprefix(BOM_UTF8)
+        return self.text.encode()
 
     def css(self, selector: str) -> SelectorList:
         """What matches a CSS selector; `::text` and `::attr(name)` take strings."""

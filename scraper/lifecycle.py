@@ -42,6 +42,7 @@ from scraper.spider import stored_arguments
 from scraper.tally import Tally
 from scraper.telling import brief
 from scraper.traps import Traps
+from scraper.watchdog import watched
 from scraper.work import Batch, Recovery, job_of
 
 __all__ = ["Crawl", "Identity", "Revival"]
@@ -242,7 +243,8 @@ class Crawl:
             engine.stop(self._early_stop)
         parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
         try:
-            ending = await engine.run()
+            with watched(parts.config.log.stall):
+                ending = await engine.run()
         except BaseException:
             await self._told("failed")
             raise
@@ -380,4 +382,5 @@ class Crawl:
         async with AsyncExitStack() as stack:  # closes last what is pushed first
             stack.push_async_callback(self.parts.frontier.aclose)
             stack.push_async_callback(self.parts.downloader.aclose)
+            stack.push_async_callback(self.parts.parsing.aclose)
             stack.push_async_callback(self.parts.chain.aclose)

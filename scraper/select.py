@@ -16,7 +16,7 @@ from weakref import ref
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from scraper.errors import ExtractionError, UsageError
-from scraper.guard import suspicion
+from scraper.guard import suspicion, too_costly
 from scraper.nodes import Root, Tree, attribute, find, own_texts, select, take
 from scraper.queries import Pattern, Query, collapse, compile_css, compile_re
 
@@ -341,11 +341,7 @@ class Document(Selector):
 
     def __init__(self, markup: bytes, *, checked: bool = False) -> None:
         if not checked and (shape := suspicion(markup)):
-            raise ExtractionError(
-                "parse_limit",
-                f"the page is too costly to parse: {shape}",
-                hint="Read response.text with a regular expression if you trust the page.",
-            )
+            raise too_costly(shape)
         try:
             tree = Tree(markup)
         except (SelectolaxError, ValueError, MemoryError) as error:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import logging
-import sysconfig
 import traceback
-from pathlib import Path
 
 from scraper import urls
+from scraper.blame import user_frames
 from scraper.errors import ItemInvalid, ScraperError
 from scraper.http import Request
 from scraper.redaction import redacted
 
-__all__ = ["Reporter", "brief", "user_frames"]
+__all__ = ["Reporter", "brief"]
 
 log = logging.getLogger("scraper.crawl")
 
 PLACES = 1000
 """Places in the code that are known to have failed before."""
-
-PACKAGE = str(Path(__file__).parent)
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-"""Where code lies that is not the user's."""
 
 
 class Reporter:
@@ -41,12 +36,6 @@ class Reporter:
         log.log(level, "%s failed at %s: %s", where, urls.redact(request.url), said)
         log.debug("traceback", exc_info=error)
         return said
-
-
-def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of *error* that lie in the user's own code, outermost first."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
 
 
 def brief(error: BaseException) -> str:

@@ -19,7 +19,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "scraper"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "redaction", "urls", "encoding", "mistakes", "tomlmap"),
     (
+        "blame",
         "guard",
+        "prober",
         "queries",
         "nodes",
         "select",
@@ -80,7 +82,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sitemap",
         "feeds",
     ),
-    ("download", "frontier", "pipelines", "clock", "logs"),
+    ("download", "frontier", "pipelines", "clock", "logs", "probe", "parsing", "watchdog"),
     (
         "spider",
         "crawlspider",

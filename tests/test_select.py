@@ -232,15 +232,34 @@ def test_repr() -> None:
 
 # The guard
 
+
+def _formatting(elements: int, paragraphs: int) -> bytes:
+    return b"<p>" + b"".join(b"<b a%d>" % n for n in range(elements)) + b"<p>x" * paragraphs
+
+
+def _ordinary(paragraphs: int) -> bytes:
+    return b"<div class=x><p>Some <a href='/x'>link</a> and <em>more</em>.</p></div>\n" * paragraphs
+
+
 SHAPES = {
     "nested": b"<div>" * 100_000,
     "nested a little": b"<table><tr><td>" * 1_100,
     "nested, closed": b"<div>" * 50_000 + b"</div>" * 50_000,
     "nested, with fake ends": b"<div></x>" * 50_000,
+    "nested, with ends of another": b"<i>" + b"<div></i>" * 100_000,
     "upper case": b"<DIV>" * 100_000,
     "attributes": b"<a " + b" ".join(b"a%d" % i for i in range(50_000)) + b">",
     "attributes, never closed": b"<a " + b" ".join(b"a%d=1" % i for i in range(50_000)),
+    "attributes, with tags in quotes": b"<a "
+    + b" ".join(b"a%d" % i + b'="<>"' * (i % 100 == 0) for i in range(50_000)),
     "options": b"<select>" + b"<option>a" * 20_000,
+    "end tags below formatting": b"<b>" * 3 + b"<div>" * 25_000 + b"</b>" * 25_000,
+    "formatting that ends nothing": b"".join(b"<i x=%d><p></x></x>" % i for i in range(2_500)),
+    "formatting, then paragraphs": _formatting(500, 15_000),
+    "formatting in an ordinary page": _ordinary(2_000) + _formatting(1_000, 15_000),
+    "equal formatting, many paragraphs": b"<p>"
+    + b"<b><big><em><i><s><u><tt>" * 3
+    + b"<p>x" * 120_000,
     "formatting": b"".join(b"<i x=%d><p>" % i for i in range(2_500)),
     "formatting in few bytes": b"".join(b"<b x=%d>" % i for i in range(1_500)) + b"<p>" * 9_000,
     "tags": b"<p>" * 3_000_000,
@@ -264,6 +283,10 @@ HARMLESS = {
     "options": b"<select>" + b"<option>a" * (MAX_OPTIONS - 1),
     "script": b"<script>" + b"if (a < b) c();" * 50_000 + b"</script>",
     "attributes": b"<p " + b" ".join(b"a%d" % i for i in range(MAX_ATTRIBUTES // 4)) + b">",
+    "icons": b"<svg viewBox='0 0 9 9'><path d='M0 0L9 9'/><circle r=1 /></svg>" * 3_000,
+    "a comment": b"<!--" + b"-" * 5_000_000,
+    "prose": (b"word " * 200 + b"<p>") * 500,
+    "closed formatting": b"<p><b class=x>a</b><i>b</i><font color=red>c</font>" * 5_000,
 }
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from scraper import logs, urls
+from scraper.blame import user_frames
 from scraper.cli.output import data, harmless_json
 from scraper.config import Config
 from scraper.credentials import of_config
@@ -23,7 +24,6 @@ from scraper.errors import FetchError, ScraperError, UsageError
 from scraper.errors import reason as reason_of
 from scraper.http import Response
 from scraper.redaction import redacted
-from scraper.telling import user_frames
 
 __all__ = [
     "ArgumentsOption",
