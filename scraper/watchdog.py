@@ -84,7 +84,7 @@ class Watchdog:
         while not self._over.wait(self._period):
             now, spent = time.monotonic(), time.process_time()
             slept = now - woken - self._period
-            if slept > self.limit / 2 and spent - used < slept / 2:
+            if slept > self.limit / 2 and spent - used < min(slept, self.limit) / 2:
                 self._beat = now  # the process was stopped, or starved: nobody held the loop
             if now - self._beat < self.limit:
                 stall = None
