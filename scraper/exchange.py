@@ -125,7 +125,7 @@ class Exchanges:
             return await send(request)
         finally:
             if grant.began is not None:  # a middleware answered by itself
-                self._gate.unused(grant.host)
+                self._gate.unused(grant.host, grant.began)
 
     async def _send(self, grant: Grant, request: Request) -> Response:
         host = self._gate.host(urls.host_key(request.url))
@@ -139,7 +139,7 @@ class Exchanges:
             self._gate.ended(host, Exchange.failed(began, error))
             raise
         except BaseException:
-            self._gate.unused(host)
+            self._gate.unused(host, began)
             raise
         size = response.size if isinstance(response, SavedResponse) else len(response.body)
         self._scheduler.tally.note(bytes=size)

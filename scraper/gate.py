@@ -8,7 +8,8 @@ host that must wait is a date in a heap.
 Two lines wait at the gate. *Calls* (robots.txt, `self.fetch`) need no worker, because whoever
 asks already is one; *pages* need an idle worker. A host that has not answered yet, or failed
 last, is *unproven*: those share a quarter of the workers, one exchange each, and one that stays
-silent is *parked*: it goes on, but no longer counts as a worker.
+silent is *parked*: it goes on, but no longer counts as a worker. So are, a little later, the
+exchanges of a proven host that has become slow, where other hosts could use the workers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
-from scraper.host import Call, Host, Start
+from scraper.host import Call, Going, Host, Start
 from scraper.politeness import Exchange, HostState, policy_for
 from scraper.protocols import Clock
 from scraper.work import HostLease, HostReturn, Lease, Want
@@ -73,10 +74,11 @@ class Gate:
         self._unproven: dict[Host, None] = {}  # may go, but the quarter is used up
         self._probes: deque[tuple[float, Host]] = deque()
         self._probing = 0
+        self._going = Going()
         self.parked = 0
         self.parked_pages = 0
         self.leased = 0  # leases waiting here, undispatched
-        self.stock = 0  # those of them whose hosts are proven: what workers can count on
+        self.stock = 0  # those of them that workers can count on: of proven hosts, and soon
 
     # ── hosts ────────────────────────────────────────────────────────────────────────────
 
@@ -188,7 +190,7 @@ class Gate:
         return max((now if ready is None else ready) - now, host.origin.wait(now), 0.0)
 
     def _count(self, host: Host) -> None:
-        stocked = len(host.leases) if host.state.proven and not host.parked else 0
+        stocked = host.soon if host.state.proven and not host.parked else 0
         self.stock += stocked - host.stocked
         host.stocked = stocked
         if host.held and host.low and not host.dry:
@@ -312,6 +314,8 @@ class Gate:
             host.page_probe = page
             self._probing += 1
             self._probes.append((now, host))
+        elif page:
+            self._going.started(host, now)
         host.state.started(now)
 
     # ── exchanges ────────────────────────────────────────────────────────────────────────
@@ -334,7 +338,7 @@ class Gate:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.unused(host)
+                self.unused(host, turn.result())
             raise
         finally:
             timer.cancel()
@@ -355,16 +359,19 @@ class Gate:
         """An exchange is over: free its place and let the host's pace learn from it."""
         now = self._clock.monotonic()
         host.state.ended(now, exchange, self._jitter())
-        self._free(host, now)
+        self._free(host, exchange.started_at, now)
 
-    def unused(self, host: Host) -> None:
+    def unused(self, host: Host, began: float) -> None:
         """A start was counted and no exchange came of it."""
         now = self._clock.monotonic()
         host.state.unused(now)
-        self._free(host, now)
+        self._free(host, began, now)
 
-    def _free(self, host: Host, now: float) -> None:
+    def _free(self, host: Host, began: float, now: float) -> None:
         host.inflight -= 1
+        if self._going.ended(host, began):
+            self.parked -= 1
+            self.parked_pages -= 1
         if host.probe:
             host.probe = 0.0
             if host.parked:
@@ -386,7 +393,7 @@ class Gate:
             free -= host.in_pages or host.in_calls  # else it had nothing to do any more
 
     def park(self, now: float) -> None:
-        """Let exchanges that have been silent for `PATIENCE` go on without counting."""
+        """Let exchanges that have been silent for long go on without counting."""
         while self._probes and self._probes[0][0] + PATIENCE <= now:
             began, host = self._probes.popleft()
             if host.probe == began and not host.parked and self.parked < self._max_parked:
@@ -395,7 +402,16 @@ class Gate:
                 self.parked_pages += host.page_probe
                 self._probing -= 1
                 self._count(host)
+        if self._parks_slow:
+            slow = self._going.park(now)
+            self.parked += slow
+            self.parked_pages += slow
         self._admit_unproven(now)
+
+    @property
+    def _parks_slow(self) -> bool:
+        """A host alone keeps to the number of workers; so does what is short of descriptors."""
+        return len(self._held) > 1 and self.parked < self._max_parked
 
     def next_time(self, *, room: bool) -> float:
         """When the gate has something to do without being touched (monotonic; inf: never)."""
@@ -406,6 +422,8 @@ class Gate:
             times.append(self._pages[0][0])
         if self._probes:
             times.append(self._probes[0][0] + PATIENCE)
+        if self._parks_slow:
+            times.append(self._going.next_time())
         return min(times)
 
 

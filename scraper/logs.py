@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -94,6 +95,31 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         raise AttributeError("the stream follows sys.stderr")
 
 
+class LogFile(logging.FileHandler):
+    """A log file that may fail: a full disk costs lines of the log, and not the crawl."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self._told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        stream, self.stream = self.stream, None  # the next line opens it again
+        with suppress(OSError):
+            if stream is not None:
+                stream.close()
+        if not self._told:
+            self._told = True
+            with suppress(OSError):
+                sys.stderr.write(
+                    f"scrape: {self.baseFilename} cannot be written ({error.strerror}):"
+                    " lines of the log are lost\n"
+                )
+
+
 def configure(
     log: Log, root: Path, *, quiet: bool = False, debug: bool = False, secrets: Iterable[str] = ()
 ) -> None:
@@ -115,7 +141,7 @@ def configure(
     if log.file is not None:
         path = root / log.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding="utf-8", delay=True))
+        handlers.append(LogFile(path))
     redactor = protect(secrets)
     for handler in handlers:
         as_lines = LineFormatter(redactor, tracebacks=debug)

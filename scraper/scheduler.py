@@ -240,7 +240,7 @@ class Scheduler:
 
     def _mark(self, start: Start) -> None:
         """What may not repeat is not sent before the ledger says that it was."""
-        self.gate.unused(start.host)
+        self.gate.unused(start.host, start.began)
         self._open_group()
         self._group.batch.sending.append(start.lease.id)
         self._sending[start.lease.id] = (start.host, start.lease)

@@ -222,3 +222,67 @@ async def test_a_call_that_robots_forbids_is_refused_without_an_exchange() -> No
         await call
     assert caught.value.reason == "robots_denied"
     assert host.inflight == 0
+
+
+def test_a_host_that_answered_and_became_slow_keeps_no_workers() -> None:
+    bench = Bench()
+    for host in ("http://slow", "http://quick"):
+        bench.prove(host)
+    for host in ("http://slow", "http://quick"):
+        bench.lease(host, 6)
+    slow = [start for start in bench.go() if start.host.key == "http://slow"]
+    assert len(slow) == 4
+    bench.clock.advance(0.9)
+    bench.go()
+    assert bench.gate.parked_pages == 0
+    assert bench.gate.next_time(room=False) <= bench.clock.monotonic() + 0.2
+    bench.clock.advance(0.2)
+    bench.go()
+    assert bench.gate.parked_pages == bench.gate.parked == 8  # the quick one's have not ended yet
+    for start in slow:
+        bench.end(start)
+    assert bench.gate.parked_pages == bench.gate.parked == 4
+
+
+def test_a_slow_host_alone_keeps_to_the_number_of_workers() -> None:
+    bench = Bench()
+    bench.prove("http://slow")
+    bench.lease("http://slow", 100)
+    for _ in range(20):
+        for start in bench.go():
+            bench.clock.advance(0.0)
+            if start.lease.id % 2:
+                bench.end(start)
+        bench.clock.advance(2.0)
+    assert bench.gate.parked_pages == 0
+    assert len(bench.gate._going._line) <= 4
+
+
+def test_an_exchange_that_was_not_sent_after_all_is_not_parked() -> None:
+    bench = Bench()
+    for host in ("http://a", "http://b"):
+        bench.prove(host)
+    bench.lease("http://a")
+    (start,) = bench.go()
+    bench.gate.unused(start.host, start.began)
+    bench.clock.advance(2.0)
+    bench.go()
+    assert bench.gate.parked_pages == 0
+
+
+def test_what_must_wait_for_its_delay_is_no_stock() -> None:
+    """Else a few hosts with many pages each would keep all other hosts in the frontier."""
+    bench = Bench(Politeness(robots=False, delay=0.1, per_host=4, adaptive=False))
+    bench.prove("http://a")
+    bench.prove("http://b")
+    bench.clock.advance(1.0)
+    bench.lease("http://a", 50)
+    assert bench.gate.leased == 50
+    assert bench.gate.stock == 2
+    bench.lease("http://b", 5)
+    assert bench.gate.stock == 4
+    assert bench.gate.low() == ["http://b"]
+    unhurried = Bench()
+    unhurried.prove("http://a")
+    unhurried.lease("http://a", 50)
+    assert unhurried.gate.stock == 50

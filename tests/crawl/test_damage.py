@@ -78,6 +78,9 @@ def test_an_output_that_is_gone_is_refused(project: Project, web: Web) -> None:
     refused(project, web, partial.name)
 
 
+@pytest.mark.case(
+    82, "a torn last line in the unfinished output, by a kill", "trimmed on resume; each item once"
+)
 def test_a_torn_tail_is_cut_off(project: Project, web: Web) -> None:
     _, partial = half_done(project, web)
     with partial.open("ab") as file:
@@ -87,6 +90,11 @@ def test_a_torn_tail_is_cut_off(project: Project, web: Web) -> None:
     assert numbers == Counter(range(900))
 
 
+@pytest.mark.case(
+    91,
+    "flipped bytes in the middle of the ledger",
+    "exit 3 that names the file; no request, nothing changed",
+)
 def test_flipped_bytes_in_the_ledger_are_refused(project: Project, web: Web) -> None:
     ledger, _ = half_done(project, web)
     data = bytearray(ledger.read_bytes())
@@ -109,6 +117,11 @@ def limited(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
+@pytest.mark.case(
+    80,
+    "no more bytes for any file, after 16, 150 and 400 KB: a disk that is full, twice",
+    "exit 4, nothing published; with space again the same command goes on, and nothing is lost",
+)
 @pytest.mark.parametrize("size", [16_000, 150_000, 400_000])
 def test_a_full_disk_is_exit_4_and_costs_nothing(project: Project, size: int) -> None:
     project.spider(GRAPH_SPIDER)
@@ -127,39 +140,62 @@ def test_a_full_disk_is_exit_4_and_costs_nothing(project: Project, size: int) ->
 
 FULL = """
 set -e
-mount -t tmpfs -o size=$3k tmpfs "$2"
-cp -r "$1/." "$2"
-cd "$2"
+cd "$1"
+mkdir -p state out log
+mount -t tmpfs -o size=$3k tmpfs "$1/$2"
+ln -sfn state .scrape
 set +e
-"$4" -c "$5" run pages -a base=$6 -o out.jsonl 2>&1; echo "exit $?"
-ls out.jsonl 2>/dev/null
-mount -o remount,size=64m "$2"
-"$4" -c "$5" run pages -a base=$6 -o out.jsonl 2>&1; echo "exit $?"
-cp out.jsonl "$1"
+"$4" -c "$5" run pages -a base=$6 -o out/out.jsonl 2>&1; echo "exit $?"
+ls out/out.jsonl 2>/dev/null
+mount -o remount,size=64m "$1/$2"
+"$4" -c "$5" run pages -a base=$6 -o out/out.jsonl 2>&1; echo "exit $?"
+cp out/out.jsonl "$1/delivered.jsonl"
 """
 
 
-@pytest.mark.parametrize("size", [400, 700])
-def test_a_file_system_that_is_really_full(project: Project, tmp_path: Path, size: int) -> None:
-    """A small file system of our own, in a name space of our own: no root needed, no trace left."""
+def in_a_name_space(project: Project, script: str, *arguments: str) -> str:
+    """What *script* says, with mounts of its own: no root needed, no trace left."""
     may = subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False)
     if may.returncode != 0:
         pytest.skip("this system lets nobody make a mount name space")
-    project.spider(GRAPH_SPIDER)
-    mount = tmp_path / "small"
-    mount.mkdir()
-    with Web(Graph(3000)) as web:
-        ended = subprocess.run(
-            ["unshare", "-rm", "sh", "-c", FULL, "sh", str(project.root), str(mount), str(size),
-             sys.executable, "from scraper.cli import main; main()", web.url],
-            env=project.environment(), capture_output=True, text=True, check=False, timeout=100,
-        )  # fmt: skip
-    assert re.findall(r"^exit (\d+)$", ended.stdout, re.MULTILINE) == ["4", "0"], ended.stdout
+    ended = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(project.root), *arguments],
+        env=project.environment(), capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
     assert "Traceback" not in ended.stdout
-    between = ended.stdout.partition("exit 4\n")[2]
-    assert not between.startswith("out.jsonl"), "published before it was complete"
-    numbers = Counter(record["n"] for record in json_lines(project.path("out.jsonl")))
-    assert numbers == Counter(range(3000))
+    return ended.stdout
+
+
+@pytest.mark.case(
+    80,
+    "the file system of the ledger, of the output or of the log is full; later it has room again",
+    "ledger or output: exit 4, nothing published, and the same command goes on and loses nothing;"
+    " a log that cannot be written stops nothing",
+)
+@pytest.mark.parametrize(
+    ("place", "size", "codes"),
+    [("state", 400, ["4", "0"]), ("out", 60, ["4", "0"]), ("log", 4, ["0", "0"])],
+)
+def test_a_file_system_that_is_really_full(
+    project: Project, place: str, size: int, codes: list[str]
+) -> None:
+    """A small file system of our own."""
+    project.spider(GRAPH_SPIDER)
+    level, pages = ("DEBUG", 200) if place == "log" else ("INFO", 3000)
+    project.config(f'[log]\nfile = "log/crawl.log"\nlevel = "{level}"\n')
+    with Web(Graph(pages)) as web:
+        said = in_a_name_space(
+            project, FULL, place, str(size), sys.executable, "from scraper.cli import main; main()",
+            web.url,
+        )  # fmt: skip
+    assert re.findall(r"^exit (\d+)$", said, re.MULTILINE) == codes, said
+    if codes[0] == "4":
+        assert not said.partition("exit 4\n")[2].startswith("out"), "published too early"
+        assert "space" in said or "full" in said
+    else:
+        assert said.count("lines of the log are lost") == 1
+    numbers = Counter(record["n"] for record in json_lines(project.path("delivered.jsonl")))
+    assert numbers == Counter(range(pages))
 
 
 def test_state_is_readable_by_its_owner_only(project: Project, web: Web) -> None:
@@ -168,3 +204,33 @@ def test_state_is_readable_by_its_owner_only(project: Project, web: Web) -> None
     assert state.stat().st_mode & 0o077 == 0
     modes = {p.stat().st_mode & 0o077 for p in state.rglob("*") if p.is_file()}
     assert modes == {0}
+
+
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && cd "$1" || exit
+"$2" -c "$3" run pages -a base=$4 -o out.jsonl 2>&1; echo "exit $?"
+"$2" -c "$3" run pages -a base=$4 -o "$5/out.jsonl" 2>&1; echo "exit $?"
+"""
+
+
+@pytest.mark.case(
+    81,
+    "the project's directory is read-only, and so the output's or the job's",
+    "exit 2 before the first request, in one line that names the path",
+)
+def test_a_read_only_directory_is_told_before_the_first_request(
+    project: Project, tmp_path: Path
+) -> None:
+    project.spider(GRAPH_SPIDER)
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    with Web(GRAPH) as web:
+        said = in_a_name_space(
+            project, READ_ONLY, sys.executable, "from scraper.cli import main; main()", web.url,
+            str(other),
+        )  # fmt: skip
+        assert re.findall(r"^exit (\d+)$", said, re.MULTILINE) == ["2", "2"], said
+        assert said.count(str(project.root)) >= 2, said
+        assert len(said.splitlines()) <= 6, said
+        assert web.log == []
+    assert list(other.iterdir()) == []

@@ -1,0 +1,188 @@
+"""What failing hosts cost the healthy ones, and whether every host's pace is kept.
+
+    python -m benchmarks.hosts [--hosts N] [--pages N] [--failing SHARE] [--rounds N] [--listed]
+
+Two crawls by turns, with the settings as they come (a delay of 0.2 s a host): one of the healthy
+hosts alone, and one of them with hosts that fail, each in its own way (`failing.WAYS`). What
+counts is when the server has answered the last healthy page, in seconds from its first request:
+the second crawl's over the first one's. Each is stopped then; what is left is only failing hosts.
+
+Hosts are addresses of 127.0.0.0/8 on one port, served by a process of its own, whose log is what
+is judged. A delay is broken where requests came earlier than starts that far apart allow. What the
+server stamps is late by as much as its process waited, which it measures, too, so a breach within
+that lateness is none. `--listed`: `start()` gives all pages of all hosts; else the front page of
+each host links to the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.failing import AFTER, Load, make
+
+ROOT = Path(__file__).resolve().parents[1]
+
+DELAY = 0.2
+SPIDER = """
+from pathlib import Path
+
+from scraper import Output, Request, Response, Spider
+
+class Hosts(Spider):
+    name = "hosts"
+    starts: str
+
+    async def start(self):
+        for url in Path(self.starts).read_text().split():
+            yield Request(url)
+
+    async def parse(self, response: Response) -> Output:
+        for link in response.links():
+            yield response.follow(link)
+        yield {"url": response.url}
+"""
+
+CONFIG = """
+[project]
+spiders = "spiders"
+
+[log]
+level = "ERROR"
+"""
+
+
+# The crawls -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`last`: seconds to the last healthy page; `early`: by how much a delay was broken, at most,
+    and `pause`: a `Retry-After`; `late`: the server's own lateness, in seconds."""
+
+    last: float
+    requests: int
+    early: float
+    pause: float
+    late: float
+    hosts: int
+
+
+def crawl(load: Load, directory: Path) -> Outcome:
+    """One crawl of *load*, to its last healthy page."""
+    (directory / "spiders").mkdir(parents=True)
+    (directory / "spiders" / "hosts.py").write_text(SPIDER)
+    (directory / "config.toml").write_text(CONFIG)
+    given = json.dumps(asdict(load))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.failing", given],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        port = int(server.stdout.readline())
+        (directory / "starts.txt").write_text("\n".join(load.starts(port)))
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from scraper.cli import main; main()",
+             "run", "hosts", "-a", f"starts={directory / 'starts.txt'}", "-o", "out.jsonl", "-q"],
+            cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        # a crawl that ends without its healthy pages must not leave us waiting for them
+        threading.Thread(target=_end_with, args=(process, server), daemon=True).start()
+        if server.stdout.readline() != "done\n":
+            raise SystemExit("the crawl ended before the healthy hosts were done")
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(2)
+            except subprocess.TimeoutExpired:
+                continue
+        process.wait(30)
+        said = json.loads(server.stdout.readline())
+    finally:
+        server.kill()
+        server.wait()
+    return judged(load, said)
+
+
+def _end_with(process: subprocess.Popen[bytes], server: subprocess.Popen[str]) -> None:
+    process.wait()
+    assert server.stdin is not None
+    server.stdin.close()
+
+
+def judged(load: Load, said: dict[str, Any]) -> Outcome:
+    """What the server's log says."""
+    by_host: dict[str, list[tuple[float, str]]] = {}
+    for at, host, path in said["log"]:
+        by_host.setdefault(host, []).append((at, path))
+    first = said["log"][0][0]
+    early = max(earliness([at for at, _ in seen], DELAY) for seen in by_host.values())
+    pause = 0.0
+    for host, seen in by_host.items():
+        if load.ways[host] == "throttled":
+            told = [at for at, path in seen if path not in ("/robots.txt", "/p/0")]
+            pause = max(pause, earliness(told, AFTER))
+    return Outcome(
+        said["done"][0] - first, len(said["log"]), early, pause, said["late"], len(by_host)
+    )
+
+
+def earliness(starts: Sequence[float], apart: float) -> float:
+    """By how many seconds requests came before their time, if their starts lie *apart*.
+
+    Between any two that have *n* between them; a single gap may be short because the first
+    stamp was late, a sum of them only once.
+    """
+    worst, lead = 0.0, -float("inf")
+    for n, at in enumerate(starts):
+        lead = max(lead, at - n * apart)
+        worst = max(worst, lead - (at - n * apart))
+    return worst
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--hosts", type=int, default=500)
+    parser.add_argument("--pages", type=int, default=100)
+    parser.add_argument("--failing", type=float, default=0.3, help="share of the hosts")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--listed", action="store_true", help="all pages are start requests")
+    given = parser.parse_args(arguments)
+    mixed = make(given.hosts, given.failing, given.pages, listed=given.listed)
+    print(f"{given.hosts} hosts of {given.pages} pages, {given.failing:.0%} failing")
+    print(
+        "| crawl | last healthy page, s | requests | delay broken by | pause by | stamps late by |"
+    )
+    print("|---|---:|---:|---:|---:|---:|")
+    ratios = []
+    for n in range(given.rounds):
+        taken = {}
+        for name, load in (("healthy alone", mixed.alone()), ("with failing hosts", mixed)):
+            with tempfile.TemporaryDirectory() as directory:
+                o = taken[name] = crawl(load, Path(directory) / "project")
+            print(
+                f"| {n + 1}: {name} | {o.last:.1f} | {o.requests:,} | {o.early:.3f} |"
+                f" {o.pause:.3f} | {o.late:.3f} |",
+                flush=True,
+            )
+        ratios.append(taken["with failing hosts"].last / taken["healthy alone"].last)
+    median = sorted(ratios)[len(ratios) // 2]
+    print(f"ratio {median:.2f} (rounds: {' '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    return 0 if median <= 1.25 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
