@@ -87,6 +87,11 @@ def random_kills(project: Project, web: Web, *, seed: int, kills: int, most: int
         done += 1
 
 
+@pytest.mark.case(
+    84,
+    "`kill -9` at random instants, six times",
+    "run again, the output is exactly the crawl: no item lost, none twice",
+)
 def test_kill_at_random_instants(pages: Project, web: Web) -> None:
     random_kills(pages, web, seed=7, kills=6, most=300)
     done = complete(pages, web)
@@ -94,6 +99,11 @@ def test_kill_at_random_instants(pages: Project, web: Web) -> None:
     judge(pages.path("out.jsonl"), web, GRAPH, kills=6)
 
 
+@pytest.mark.case(
+    84,
+    "`kill -9` at each step of a commit and of publishing",
+    "run again, the output is exactly the crawl; what was published is not fetched again",
+)
 def test_kill_at_each_named_point(pages: Project, web: Web) -> None:
     for n, point in enumerate(POINTS[:-1]):
         ended = start(pages, web, **{VARIABLE: f"{point}:{n + 2}"}).wait()
@@ -106,6 +116,12 @@ def test_kill_at_each_named_point(pages: Project, web: Web) -> None:
     judge(pages.path("out.jsonl"), web, GRAPH, kills=len(POINTS))
 
 
+@pytest.mark.case(
+    85, "SIGTERM", "exit 143: what is in flight is finished; run again, it goes on, nothing is lost"
+)
+@pytest.mark.case(
+    86, "SIGINT twice", "exit 130, at once; run again, it goes on: no item lost, none twice"
+)
 def test_signals_stop_a_crawl_that_can_go_on(pages: Project, web: Web) -> None:
     stopped = interrupt(pages, web, 400, 0, (signal.SIGTERM,)).expect(143)
     assert stopped.json["finished"] is False

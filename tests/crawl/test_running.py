@@ -204,6 +204,11 @@ def test_other_arguments_are_another_job(pages: Project, web: Web) -> None:
         assert done.json["resumed"] is False
 
 
+@pytest.mark.case(
+    83,
+    "a second run on a job that is running",
+    "exit 2, nothing is fetched; the first is not disturbed",
+)
 def test_a_second_run_on_a_running_job_is_refused(pages: Project) -> None:
     """... and does it no harm."""
     held = Graph(50)
@@ -227,6 +232,9 @@ def test_a_second_run_on_a_running_job_is_refused(pages: Project) -> None:
         assert Counter(r["n"] for r in json_lines(pages.path("out.jsonl"))) == Counter(range(50))
 
 
+@pytest.mark.case(
+    86, "SIGINT again when the crawl has stopped", "the summary and exit 130, as without it"
+)
 def test_signals_that_come_when_the_crawl_has_stopped(pages: Project) -> None:
     """Someone who holds Ctrl-C down sees the summary and its exit code, no death by a signal."""
 
