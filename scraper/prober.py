@@ -20,8 +20,9 @@ __all__ = ["FINE", "LENGTH", "MATCH", "MEMORY", "NO_MEMORY", "PATIENCE", "SECOND
 
 MEMORY = 1_000_000_000
 """Bytes of address space: of the interpreter, the page, and its tree."""
-SECONDS = 3.0
-"""Of processor time for one page, so that a busy machine makes no page costly."""
+SECONDS = 2.0
+"""Of processor time for one page, so that a busy machine makes no page costly. The crawl needs as
+much again for what passes."""
 PATIENCE = 20.0
 """Seconds for one page, however busy the machine."""
 LENGTH = 8
