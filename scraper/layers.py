@@ -228,6 +228,10 @@ def read_file(path: Path) -> Layer:
     return Layer(name, tree, places)
 
 
+# The name of a table, as far as it can be one, or a key: what stands behind may be a secret.
+_BEGINNING = re.compile(r"\s*(\[[\w.'\"* \t[-]*\]*|[\w.'\"*-]+[ \t]*=)")
+
+
 def _syntax(name: str, text: str, error: Exception) -> str:
     """One line for a TOML syntax error: its place, its kind, and the line itself."""
     found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
@@ -238,7 +242,7 @@ def _syntax(name: str, text: str, error: Exception) -> str:
     line, column = int(found[1]), int(found[2])
     what = str(error)[: found.start()].strip()
     # The line itself may hold a secret: only its key or its table's name is told.
-    begin = re.match(r"\s*(\[[^=\]]*\]*|[\w.'\"*-]+\s*=)", text.split("\n")[line - 1])
+    begin = _BEGINNING.match(text.split("\n")[line - 1])
     source = f", in {clip(begin[1])}" if begin else ""
     return f"{name}:{line}: not TOML: {what} at line {line}, column {column}{source}"
 

@@ -47,8 +47,10 @@ def summary(project: Project, spider: str = "pages") -> Summary:
 
 
 def files(project: Project) -> dict[str, int]:
-    """What there is, but for the files that SQLite puts beside a ledger that it reads."""
-    return {n: s for n, s in tree(project.root).items() if not n.endswith(("-wal", "-shm"))}
+    """What there is, but for the files that SQLite puts beside a ledger that it reads; a lock
+    holds the number of the last process, which may be shorter."""
+    found = {n: s for n, s in tree(project.root).items() if not n.endswith(("-wal", "-shm"))}
+    return {n: 0 if n.endswith("/lock") else size for n, size in found.items()}
 
 
 def leftovers(project: Project) -> list[str]:

@@ -81,6 +81,7 @@ def command(*args: str) -> tuple[int, str]:
 
 @examples(100)
 @given(mutated(FILES, WORDS))
+@example(b"[\rcrawl]\n")
 @example(b'[proxy = "http://user:canary@"\n')
 def test_config_toml(project: Path, data: bytes) -> None:
     path = project / "config.toml"
