@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
-from scraper.host import Call, Going, Host, Start
+from scraper.host import WHOLE, Call, Going, Host, Start
 from scraper.politeness import Exchange, HostState, policy_for
 from scraper.protocols import Clock
 from scraper.work import HostLease, HostReturn, Lease, Want
@@ -78,7 +78,7 @@ class Gate:
         self.parked = 0
         self.parked_pages = 0
         self.leased = 0  # leases waiting here, undispatched
-        self.stock = 0  # those of them that workers can count on: of proven hosts, and soon
+        self._stock = 0  # of proven hosts, in parts: see `stock`
 
     # ── hosts ────────────────────────────────────────────────────────────────────────────
 
@@ -149,6 +149,11 @@ class Gate:
                 yield lease
 
     @property
+    def stock(self) -> int:
+        """Leases here that workers can count on: their hosts are proven, and may go soon."""
+        return -(-self._stock // WHOLE)
+
+    @property
     def thirsty(self) -> bool:
         """Whether a held host is low and the frontier may have more for it."""
         return bool(self._thirsty)
@@ -191,7 +196,7 @@ class Gate:
 
     def _count(self, host: Host) -> None:
         stocked = host.soon if host.state.proven and not host.parked else 0
-        self.stock += stocked - host.stocked
+        self._stock += stocked - host.stocked
         host.stocked = stocked
         if host.held and host.low and not host.dry:
             self._thirsty.add(host.key)

@@ -13,8 +13,11 @@ from scraper.work import Lease
 
 __all__ = ["Call", "Going", "Host", "Start"]
 
-SOON = 0.25
-"""Seconds: about the time between two commits, each of which may bring more requests."""
+SOON = 0.1
+"""Seconds: about the time between two commits of a busy crawl, which may bring more requests."""
+
+WHOLE = 100
+"""Parts of a request that `Host.soon` counts in: integers, so that sums are exact."""
 
 SLOW = 1.0
 """Seconds after which a page's exchange with a proven host keeps no worker from other hosts."""
@@ -89,12 +92,12 @@ class Host:
 
     @property
     def soon(self) -> int:
-        """How many of its requests workers can count on: those that its delay lets go soon.
+        """How much of its requests workers can count on, in parts: what its delay lets go soon.
 
         What waits longer keeps nobody busy, however much there is of it.
         """
-        delay = self.state.delay
-        return min(len(self.leases), max(int(SOON / delay), 1)) if delay else len(self.leases)
+        delay, there = self.state.delay, WHOLE * len(self.leases)
+        return min(there, int(WHOLE * SOON / delay) + 1) if delay else there
 
     def __repr__(self) -> str:
         return f"<Host {self.key}: {self.inflight} in flight, {len(self.leases)} leased>"

@@ -210,6 +210,8 @@ def canonical(href: str, drop_params: Collection[str] = ()) -> str:
     if drop_params and ";" in head:
         dropped = _name_pattern(tuple(drop_params))
         head = _PATH_PARAMETER.sub(lambda m: "" if dropped(unquote(m[1])) else m[0], head)
+        if "/." in head:  # "/..;b" has become a segment that means another
+            head = parse(head) or head
     if not mark:
         return head
     parts = [part for part in query.split("&") if part]

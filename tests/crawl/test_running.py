@@ -272,6 +272,9 @@ def test_too_many_failures_are_no_success(project: Project) -> None:
         assert kept, "but kept aside"
 
 
+@pytest.mark.case(
+    93, "`| head -1` behind `scrape run -o -`", "the crawl ends there, without a traceback"
+)
 def test_head_on_the_other_end_of_the_pipe_is_no_error(pages: Project) -> None:
     import subprocess
     import sys
