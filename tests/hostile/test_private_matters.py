@@ -79,7 +79,6 @@ def test_a_crawl_listens_nowhere(project: Project) -> None:
         running = project.start("run", "site", "-a", f"base={web.url}")
         running.wait().expect(0)
     assert found == [[], []]
-    assert listening(os.getpid()) is not None
 
 
 def test_a_listener_would_be_seen() -> None:
@@ -366,13 +365,12 @@ FOREIGN = {
 )
 def test_foreign_rows_of_the_ledger_are_refused(project: Project) -> None:
     project.spider(PAGE)
-    command = ("run", "site", "-a", "base=http://127.0.0.1:9", "--job", "mine")
     with Web(lambda seen: text("", 404) if seen.path == "/robots.txt" else html("x")) as web:
         command = ("run", "site", "-a", f"base={web.url}", "--job", "mine")
         web.when(lambda web: bool(web.seen("/")), lambda: project.started[0].kill())
         project.start(*command).wait()
         ledger = project.path(".scrape/site/mine/ledger.sqlite")
-        for payload in FOREIGN.values():
+        for payload in list(FOREIGN.values())[:4]:  # the others: test_what_is_no_stored_request
             connection = sqlite3.connect(ledger)
             (row,) = connection.execute(
                 f"SELECT {', '.join(tables.COLUMNS['requests'])} FROM requests"
