@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-__all__ = ["RECORD", "Row", "exists", "recorded"]
+__all__ = ["CASES", "RECORD", "Row", "exists", "recorded"]
 
 RECORD = Path(__file__).with_name("recorded.json")
 ROOT = RECORD.parents[2]
+CASES = range(1, 102)
+"""The numbers of the catalogue."""
 
 
 class Row(NamedTuple):
@@ -47,7 +49,7 @@ def rows_of(item: pytest.Item) -> Iterator[Row]:
     test = item.nodeid.partition("[")[0]
     for mark in item.iter_markers("case"):
         number, given, outcome = mark.args
-        if not 1 <= number <= 101:
+        if number not in CASES:
             raise pytest.UsageError(f"{item.nodeid}: there is no case {number}")
         yield Row(number, given, outcome, test)
 
