@@ -141,9 +141,9 @@ def test_a_full_disk_is_exit_4_and_costs_nothing(project: Project, size: int) ->
 FULL = """
 set -e
 cd "$1"
-mkdir -p state out log
+mkdir -m 700 .scrape
+mkdir out log
 mount -t tmpfs -o size=$3k tmpfs "$1/$2"
-ln -sfn state .scrape
 set +e
 "$4" -c "$5" run pages -a base=$6 -o out/out.jsonl 2>&1; echo "exit $?"
 ls out/out.jsonl 2>/dev/null
@@ -174,7 +174,7 @@ def in_a_name_space(project: Project, script: str, *arguments: str) -> str:
 )
 @pytest.mark.parametrize(
     ("place", "size", "codes"),
-    [("state", 400, ["4", "0"]), ("out", 60, ["4", "0"]), ("log", 4, ["0", "0"])],
+    [(".scrape", 400, ["4", "0"]), ("out", 60, ["4", "0"]), ("log", 4, ["0", "0"])],
 )
 def test_a_file_system_that_is_really_full(
     project: Project, place: str, size: int, codes: list[str]
