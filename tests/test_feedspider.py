@@ -354,7 +354,8 @@ def test_it_runs_without_a_loop_too(served: Any) -> None:
 # -- memory ---------------------------------------------------------------------------------------
 
 MEMORY = """
-    import asyncio, resource, sys, tempfile
+    import asyncio, sys, tempfile
+    from tests.memory import peak
     from pathlib import Path
     from scraper import FeedSpider, crawl
     from tests.servers.web import Reply, Web, text
@@ -373,7 +374,7 @@ MEMORY = """
         Big.start_urls = [f"http://127.0.0.1:{web.port}/feed"]
         result = asyncio.run(crawl(Big, output=Path(place, "out.jsonl")))
         assert result.items == n, result
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(peak())
 """
 
 

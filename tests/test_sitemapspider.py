@@ -477,7 +477,8 @@ def test_nowhere_to_start_is_said() -> None:
 # -- memory ---------------------------------------------------------------------------------------
 
 MEMORY = """
-    import asyncio, resource, sys
+    import asyncio, sys
+    from tests.memory import peak
     from scraper import SitemapSpider, crawl
     from tests.servers.web import Reply, Web, text
 
@@ -503,7 +504,7 @@ MEMORY = """
         settings = {"politeness.delay": 0, "politeness.adaptive": False}
         result = asyncio.run(crawl(Big, settings=settings, config=None))
         assert result.links == n, result
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(peak())
 """
 
 

@@ -446,7 +446,8 @@ def test_a_failed_crawl_keeps_its_files_and_fresh_sets_nothing_of_them_aside(
 
 
 PEAK = """
-    import resource, sys
+    import sys
+    from tests.memory import peak
     from scraper import Request, Spider, run
 
     class Large(Spider):
@@ -464,7 +465,7 @@ PEAK = """
     settings = {{"politeness": {{"hosts": host}}, "pipelines": [files]}}
     result = run(Large, settings=settings, output={directory!r} + "/out.jsonl")
     assert result.outputs[0]["records"] == int(sys.argv[1]), result
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(peak())
 """
 
 

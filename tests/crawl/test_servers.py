@@ -55,6 +55,7 @@ def test_answers_on_one_connection_and_logs_each_request(web: Web) -> None:
     ]
     assert len({s.connection for s in web.log}) == 1
     assert web.log[0].cookies == {"k": "v", "w": "x"}
+    web.wait(lambda web: all(s.ended is not None for s in web.log))
     assert all(s.ended is not None and s.ended >= s.at for s in web.log)
 
 

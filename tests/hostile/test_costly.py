@@ -21,11 +21,12 @@ from tests.servers.web import Answer, Reply, Seen, Web, html
 CONTROL, HOSTILE = "127.0.0.1", "127.0.0.2"
 PAGES = 60
 """Of the control host."""
-LIMIT = 1_000_000
-"""KB of memory, of the crawl's process and of each probe's."""
+LIMIT = 1_000
+"""MB of memory, of the crawl's process and of each probe's."""
 
 SPIDER = """
 import json, resource
+from tests.memory import peak
 from scraper import Output, Request, Response, Spider
 
 class Pages(Spider):
@@ -55,8 +56,8 @@ class Pages(Spider):
         yield {"url": response.url, "links": links}
 
     async def closed(self, reason: str) -> None:
-        peaks = [resource.getrusage(who).ru_maxrss
-                 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        probes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1000
+        peaks = [peak(), probes]
         with open("peaks.json", "w") as file:
             json.dump(peaks, file)
 """

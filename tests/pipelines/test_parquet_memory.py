@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.memory import peak_of
 
 PROGRAM = """
-import asyncio, resource, sys, tempfile
+import asyncio, sys, tempfile
+from tests.memory import peak
 from pathlib import Path
 from scraper.pipelines.parquet import Parquet
 from scraper.testing.sinks import crawl_info
@@ -23,7 +24,7 @@ async def crawl(root, count):
 
 with tempfile.TemporaryDirectory() as directory:
     asyncio.run(crawl(Path(directory), int(sys.argv[1])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak())
 """
 
 
