@@ -133,6 +133,7 @@ class Exchanges:
             began, grant.began = grant.began, None
         else:  # another host, or a second exchange: it needs a turn of its own
             began = await self._gate.turn(host, request.url, self._wait)
+        host.state.departed(self._clock.monotonic())  # a busy loop comes late
         try:
             response = await self._downloader.fetch(request, fresh=grant.retry)
         except FetchError as error:

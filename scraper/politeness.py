@@ -217,6 +217,10 @@ class HostState:
             self._crowded_until = math.inf
         self._started_at = now
 
+    def departed(self, now: float) -> None:
+        """What was started goes out only now: the delay counts from here, as the host sees it."""
+        self._started_at = max(self._started_at, now)
+
     def unused(self, now: float) -> None:
         """A started exchange was never sent, or was cancelled by us: it says nothing."""
         self._left(now)

@@ -204,6 +204,14 @@ def test_starts_lie_a_delay_apart() -> None:
     assert [b - a for a, b in pairwise(starts)] == [0.5] * 3
 
 
+def test_the_delay_counts_from_when_a_request_went_out() -> None:
+    state = HostState(policy_for("http://h", Politeness(delay=2.0)))
+    state.started(10.0)
+    state.departed(10.5)
+    state.ended(10.6, Exchange(10.0, latency=0.1))
+    assert state.ready_at(10.6) == 12.5
+
+
 def test_crawl_delay_counts_when_it_is_longer_and_under_its_cap() -> None:
     site = Site(delay=0.5, max_crawl_delay=20.0)
     for asked, expected in [(3.0, 3.0), (0.1, 0.5), (None, 0.5), (1e9, 20.0)]:
