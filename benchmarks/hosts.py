@@ -10,8 +10,9 @@ the second crawl's over the first one's. Each is stopped then; what is left is o
 Hosts are addresses of 127.0.0.0/8 on one port, served by a process of its own, whose log is what
 is judged. A request is early by what it lies before its time, if all starts of its host lie a delay
 apart. A busy process sends, and a busy server stamps, some hundredths of a second late, and the
-next one in time: up to `JITTER` no delay was broken. `--listed`: `start()` gives all pages of all hosts;
-else the front page of each host links to the others.
+next one in time: up to `JITTER` no delay was broken.
+
+`--listed`: `start()` gives all pages of all hosts; else each host's front page links to the others.
 """
 
 from __future__ import annotations
