@@ -120,10 +120,10 @@ def test_what_failed_is_added(project: Project, name: str) -> None:
     "name",
     [
         "jsonl",
-        "parts",
-        "parquet",
-        pytest.param("jsonl.gz", marks=pytest.mark.long),
-        pytest.param("parquet, parts", marks=pytest.mark.long),
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("jsonl.gz", "parts", "parquet", "parquet, parts")
+        ),
     ],
 )
 def test_killed_at_each_point(project: Project, name: str) -> None:

@@ -336,7 +336,7 @@ def wrong_commands(base: str, dead: str) -> list[tuple[str, ...]]:
     " `--debug` and as JSON; in the 0600 ledger only what the requests need, and of the"
     " configuration nothing",
 )
-@pytest.mark.parametrize("way", ["lines", "json"])
+@pytest.mark.parametrize("way", ["lines", pytest.param("json", marks=pytest.mark.long)])
 def test_no_artefact_shows_a_secret(project: Project, web: Web, dead: str, way: str) -> None:
     project.spider(SPIDER % {"word": WORD, "urlword": URLWORD})
     (project.root / "pipelines").mkdir()
