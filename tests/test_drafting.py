@@ -497,6 +497,7 @@ def test_a_feed_with_entities_is_not_read() -> None:
     assert draft(response) == Draft()
 
 
+@pytest.mark.long
 def test_a_large_page_takes_linear_work() -> None:
     """Element by element, and not more than the bound: 5 MB are drafted as 1 MB are."""
     card = '<li class="item"><h3><a href="/e/{i}">Entry {i}</a></h3><p class="price">€ {i}</p></li>'

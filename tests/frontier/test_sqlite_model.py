@@ -315,4 +315,4 @@ class FrontierMachine(RuleBasedStateMachine):
 
 
 TestModel = FrontierMachine.TestCase
-TestModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestModel.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
