@@ -9,16 +9,16 @@ from pathlib import Path
 __all__ = ["is_own", "user_frames"]
 
 PACKAGE = str(Path(__file__).parent)
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-"""Where code lies that is not the user's."""
+OTHERS = (PACKAGE, *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+"""Where code lies that is not the user's: this package, and the libraries."""
 
 
 def is_own(filename: str) -> bool:
     """Whether a file is the user's: neither this package's nor a library's, and a file at all."""
-    return not filename.startswith((PACKAGE, *LIBRARIES, "<"))
+    return not filename.startswith((*OTHERS, "<"))
 
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The frames of *error* that lie in the user's own code, outermost first."""
     frames = traceback.extract_tb(error.__traceback__)
-    return [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES))]
+    return [f for f in frames if not f.filename.startswith(OTHERS)]

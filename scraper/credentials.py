@@ -19,7 +19,7 @@ from pydantic import SecretBytes, SecretStr
 from scraper import urls
 from scraper.config import Config
 from scraper.errors import ConfigError
-from scraper.http import Request, Response
+from scraper.http import Headers, Request
 from scraper.redaction import is_credential, is_plainly_secret, is_secret_name
 
 __all__ = ["Owners", "apart", "of_arguments", "of_config", "of_exchange", "of_request"]
@@ -67,13 +67,13 @@ def of_request(request: Request) -> frozenset[str]:
     return frozenset(found)
 
 
-def of_exchange(request: Request, response: Response | None) -> frozenset[str]:
-    """The same, and the cookies that the answer sets."""
-    found = of_request(request)
-    if response is None or response.request is None:
-        return found
-    cookies = response.headers.getall("Set-Cookie")
-    return found | {field.partition(";")[0].partition("=")[2].strip() for field in cookies}
+def of_exchange(request: Request, answer: Headers) -> frozenset[str]:
+    """The same, and the cookies that the *answer* sets: its header, since whoever holds on to the
+    secrets of a page shall not hold on to the page."""
+    cookies = answer.getall("Set-Cookie")
+    return of_request(request) | {
+        field.partition(";")[0].partition("=")[2].strip() for field in cookies
+    }
 
 
 def _of_header(name: str, value: str) -> Iterator[str]:

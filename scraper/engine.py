@@ -261,7 +261,7 @@ class Engine:
         if not accepted and not 200 <= response.status < 300:
             status = FetchError(f"http_{response.status}", request.url)
             return await self._fail(lease, host, self._judge(lease, status), response)
-        with holding(functools.partial(of_exchange, request, response)):
+        with holding(functools.partial(of_exchange, request, response.headers)):
             return await self._deliver(lease, host, response)
 
     def _judge(self, lease: Lease, error: FetchError, *, asked: Retry | None = None) -> Any:

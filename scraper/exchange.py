@@ -11,7 +11,6 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from scraper import redirects, robots, urls
 from scraper.config import Config
@@ -165,7 +164,7 @@ class Exchanges:
         try:
             outcome = await self._robots_outcome(host, began)
         except FetchError as error:  # no turn at the host that it redirects to
-            outcome = cast("robots.Unavailable", robots.verdict(error, token=self._agent))
+            outcome = robots.unavailable(error)
         except Exception as error:  # noqa: BLE001 - a middleware is the user's code
             log.error("middleware failed at %s/robots.txt: %r", host.key, error)
             outcome = robots.Unavailable("callback_error", hopeless=True)

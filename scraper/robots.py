@@ -29,6 +29,7 @@ __all__ = [
     "Unavailable",
     "product_token",
     "robots_url",
+    "unavailable",
     "verdict",
 ]
 
@@ -331,10 +332,7 @@ def verdict(
     never permission.
     """
     if isinstance(answer, FetchError):
-        row = reason_row(answer.reason)
-        passing = row.retried if answer.temporary is None else answer.temporary
-        passing = passing or isinstance(answer, Throttled)  # our own patience ended
-        return Unavailable(answer.reason, None, answer.sent, not answer.sent and not passing)
+        return unavailable(answer)
     if 200 <= answer < 300:
         return Robots.parse(body, token, url=url, max_crawl_delay=max_crawl_delay)
     if 300 <= answer < 400:
@@ -342,6 +340,13 @@ def verdict(
     if 400 <= answer < 500 and answer != 429:
         return Robots.allow_all()
     return Unavailable(f"http_{answer}", retry_after)
+
+
+def unavailable(error: FetchError) -> Unavailable:
+    """No answer at all, and why."""
+    passing = reason_row(error.reason).retried if error.temporary is None else error.temporary
+    passing = passing or isinstance(error, Throttled)  # our own patience ended
+    return Unavailable(error.reason, None, error.sent, not error.sent and not passing)
 
 
 def _redirected(location: str | None, url: str, hops: int) -> Robots | Follow:
@@ -364,8 +369,7 @@ class Origin:
     Unknown → `fetching` → known for a day → unknown …; or not available: again after 5, 10, 20, 40
     times the first back-off (1, 2, 4, 8 when no connection stood; or as Retry-After says), and
     after `MAX_TRIES` given up. Rules that were known once stay in force when they cannot be had
-    anew (section 2.4).
-    *obeyed*: False allows everything and never asks.
+    anew (section 2.4). *obeyed*: False allows everything and never asks.
     """
 
     __slots__ = (

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from scraper import urls
-from scraper.errors import ConfigError, DamagedState
+from scraper.errors import ConfigError
+from scraper.work import are_texts, stored
 
 if TYPE_CHECKING:
     from typing import Self
@@ -172,16 +173,8 @@ class Scope:
         scope = cls(mode, allowed_domains)
         names = (name for name in state if name.startswith(KEY))
         for name in sorted(names, key=lambda name: (len(name), name)):
-            try:
-                hosts = json.loads(state[name])
-            except (ValueError, RecursionError):
-                hosts = None
-            if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-                raise DamagedState(
-                    f"the stored scope of the crawl is damaged: {name} is not a list of hosts",
-                    hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
-                )
-            for host in hosts:
+            wrong = f"the stored scope of the crawl is damaged: {name} is not a list of hosts"
+            for host in stored(state, name, are_texts, wrong):
                 scope._join(host)
         scope._saved = len(scope._hosts)
         return scope

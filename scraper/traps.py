@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from scraper import urls
-from scraper.errors import DamagedState
 from scraper.saved import SavedResponse
 from scraper.templates import parameter_in_common, template
-from scraper.work import Again, Dead
+from scraper.work import Again, Dead, stored
 
 if TYPE_CHECKING:
     from scraper.config import Crawl
@@ -137,7 +136,9 @@ class _Table:
     def load(self, state: Mapping[str, bytes]) -> None:
         for key in state:
             if key.startswith(self._prefix):
-                for name, (pages, over, last, parameter) in _stored(key, state[key]).items():
+                wrong = f"the stored counts of the crawl's URL templates are damaged: {key}"
+                rows = stored(state, key, _are_rows, wrong)
+                for name, (pages, over, last, parameter) in rows.items():
                     row = self.row(name)
                     row.pages, row.over, row.last, row.parameter = pages, over, last, parameter
 
@@ -146,21 +147,11 @@ def _bucket(name: str) -> int:
     return crc32(name.encode("utf-8", "surrogatepass")) % BUCKETS
 
 
-def _stored(key: str, blob: bytes) -> dict[str, tuple[int, int, str, str]]:
-    try:
-        rows = json.loads(blob)
-        if isinstance(rows, dict) and all(map(_whole, rows.values())):
-            return rows
-    except (ValueError, RecursionError):
-        pass
-    raise DamagedState(
-        f"the stored counts of the crawl's URL templates are damaged: {key}",
-        hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
+def _are_rows(found: Any) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(row, list) and [type(part) for part in row] == [int, int, str, str]
+        for row in found.values()
     )
-
-
-def _whole(row: object) -> bool:
-    return isinstance(row, list) and [type(part) for part in row] == [int, int, str, str]
 
 
 # The crawl --------------------------------------------------------------------------------------
@@ -186,10 +177,9 @@ class Traps:
         self._lengths: Counter[tuple[str, int]] = Counter()
         self._bodies: Counter[tuple[str, int]] = Counter()
         self._told = 0
-        self.full = False  # some budget is used up; see `over`
         for table in (self._templates, self._hosts, self._same):
             table.load(state or {})
-        self.full = any(
+        self.full = any(  # some budget is used up; see `over`
             most and any(row.pages >= most for _, row in table.rows())
             for table, most in (
                 (self._templates, self._per_template),

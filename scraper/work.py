@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,10 @@ __all__ = [
     "Settled",
     "Verdict",
     "Want",
+    "are_texts",
     "job_of",
     "names_of",
+    "stored",
     "texts_of",
 ]
 
@@ -239,33 +241,44 @@ class Recovery:
         return self.state.get("phase", b"").decode("utf-8", "replace")
 
 
+def stored(state: Mapping[str, bytes], name: str, fits: Callable[[Any], bool], wrong: str) -> Any:
+    """The JSON in the blob *name*. Raises `DamagedState`, saying what is *wrong*, if it is none
+    that *fits*."""
+    try:
+        found = json.loads(state[name])
+    except (ValueError, RecursionError):
+        pass
+    else:
+        if fits(found):
+            return found
+    raise DamagedState(
+        wrong, hint="Run with --fresh to start anew; the old state is set aside, not deleted."
+    )
+
+
+def are_texts(found: Any) -> bool:
+    """Whether a JSON value is a list of strings."""
+    return isinstance(found, list) and all(isinstance(text, str) for text in found)
+
+
 def texts_of(state: Mapping[str, bytes], name: str) -> list[str]:
     """The list of texts in the blob *name*, [] without it. Raises `DamagedState` for others."""
-    return [text for text, _ in _texts(state, name, list)]
+    found: list[str] = stored(state, name, are_texts, _foreign(name)) if name in state else []
+    return found
 
 
 def names_of(state: Mapping[str, bytes], name: str) -> dict[str, str]:
     """The texts by name in the blob *name*, {} without it. Raises `DamagedState` for others."""
-    return dict(_texts(state, name, dict))
+
+    def fits(found: Any) -> bool:
+        return isinstance(found, dict) and are_texts([*found.values()])
+
+    found: dict[str, str] = stored(state, name, fits, _foreign(name)) if name in state else {}
+    return found
 
 
-def _texts(state: Mapping[str, bytes], name: str, kind: type) -> list[tuple[str, str]]:
-    found: Any
-    try:
-        found = json.loads(state[name]) if name in state else kind()
-    except (ValueError, RecursionError):
-        found = None
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(found, dict):
-        pairs = [*found.items()]
-    elif isinstance(found, list):
-        pairs = [(text, "") for text in found]
-    if isinstance(found, kind) and all(isinstance(text, str) for pair in pairs for text in pair):
-        return pairs
-    raise DamagedState(
-        f"what the ledger says of {name} is not what was stored",
-        hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
-    )
+def _foreign(name: str) -> str:
+    return f"what the ledger says of {name} is not what was stored"
 
 
 def job_of(state: Mapping[str, bytes]) -> dict[str, Any] | None:
@@ -273,16 +286,11 @@ def job_of(state: Mapping[str, bytes]) -> dict[str, Any] | None:
 
     Raises `DamagedState` for what no crawl has written.
     """
-    data = state.get("job")
-    if data is None:
+    if "job" not in state:
         return None
-    try:
-        stored = json.loads(data)
-        if isinstance(stored, dict) and isinstance(stored["started"], str):
-            return stored
-    except (ValueError, KeyError, RecursionError):
-        pass
-    raise DamagedState(
-        "the ledger does not say what job it is",
-        hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
-    )
+
+    def fits(found: Any) -> bool:
+        return isinstance(found, dict) and isinstance(found.get("started"), str)
+
+    job: dict[str, Any] = stored(state, "job", fits, "the ledger does not say what job it is")
+    return job

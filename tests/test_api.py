@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,28 @@ def test_results_and_files_agree_and_nothing_else_is_left(site: str, tmp_path: P
     assert result.finished
     assert result.exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_page_does_not_outlive_its_callback(site: str, tmp_path: Path) -> None:
+    """What lives longer than a page (timers, connections, their contexts) does not hold it."""
+    pages: weakref.WeakSet[Response] = weakref.WeakSet()
+    alive: list[int] = []
+
+    class Watched(Titles):
+        async def parse(self, response: Response) -> Output:
+            alive.append(len(pages))
+            pages.add(response)
+            yield {"title": response.css("title::text").get()}
+            yield response.follow_all(css="article.product_pod h3 a, li.next a")
+
+    settings = {**FAST, "crawl.max_depth": 0}
+    gc.disable()
+    try:
+        scraper.run(Watched, site=site, settings=settings, output=tmp_path / "a.jsonl")
+    finally:
+        gc.enable()
+    assert len(alive) > 100
+    assert max(alive) <= 1
 
 
 def test_without_an_output_it_says_that_items_are_discarded(

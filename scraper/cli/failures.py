@@ -15,9 +15,9 @@ from scraper.cli.output import (
     DebugOption,
     QuietOption,
     SetOption,
-    clean,
     data,
     note,
+    told,
     told_json,
 )
 from scraper.cli.retrying import ReasonOption, RetryOption, SpiderArgument, chosen_job, retry
@@ -26,7 +26,6 @@ from scraper.frontier.inspect import read_failures
 from scraper.frontier.revive import Chosen
 from scraper.job import Job
 from scraper.joblist import JobStatus
-from scraper.redaction import redacted
 
 JsonLines = Annotated[
     bool,
@@ -95,9 +94,7 @@ def line_of(failed: dict[str, Any]) -> str:
     """One failure in columns that are aligned where they can be."""
     at = datetime.fromisoformat(failed["at"]).astimezone()
     detail = f"  {failed['detail']}" if failed["detail"] else ""
-    return clean(
-        redacted(f"{at:%Y-%m-%d %H:%M:%S}  {failed['reason']:<16}  {failed['url']}{detail}")
-    )
+    return told(f"{at:%Y-%m-%d %H:%M:%S}  {failed['reason']:<16}  {failed['url']}{detail}")
 
 
 def summarise(counts: Counter[str], job: JobStatus) -> None:

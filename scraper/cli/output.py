@@ -32,6 +32,7 @@ __all__ = [
     "complain",
     "data",
     "note",
+    "told",
 ]
 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
@@ -70,17 +71,22 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
+def told(text: object) -> str:
+    """*text* as it may be told: on one line, without secrets."""
+    return clean(redacted(str(text)))
+
+
 def complain(message: str, hint: str = "") -> None:
     """What went wrong, and the way out, on stderr."""
-    sys.stderr.write(f"scrape: {clean(redacted(message))}\n")
+    sys.stderr.write(f"scrape: {told(message)}\n")
     for line in hint.splitlines():
-        sys.stderr.write(f"        {clean(redacted(line))}\n")
+        sys.stderr.write(f"        {told(line)}\n")
     sys.stderr.flush()
 
 
 def note(text: str = "") -> None:
     """A line for people, on stderr."""
-    sys.stderr.write(f"{clean(redacted(text))}\n")
+    sys.stderr.write(f"{told(text)}\n")
 
 
 def data(text: str) -> None:
@@ -108,7 +114,7 @@ def data_json(value: Any) -> None:
 
 def columns(rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> None:
     """Aligned columns on stdout. On a terminal the last column is cut at its edge."""
-    table = [[clean(redacted(str(cell))) for cell in row] for row in rows]
+    table = [[told(cell) for cell in row] for row in rows]
     if heads:
         table.insert(0, list(heads))
     if not table:
