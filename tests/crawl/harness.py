@@ -24,6 +24,7 @@ from tests.servers.web import Web
 
 __all__ = [
     "GRAPH_SPIDER",
+    "HOSTS_SPIDER",
     "LOCAL",
     "Crawl",
     "Finished",
@@ -61,6 +62,24 @@ class Pages(Spider):
         for link in response.links():
             yield response.follow(link)
         yield {"n": n, "title": response.css("h1::text").get()}
+"""
+
+
+HOSTS_SPIDER = """
+from scraper import Output, Request, Response, Spider
+
+class Hosts(Spider):
+    name = "hosts"
+    starts: list[str]
+
+    async def start(self):
+        for url in self.starts:
+            yield Request(url)
+
+    async def parse(self, response: Response) -> Output:
+        for link in response.links():
+            yield response.follow(link)
+        yield {"url": response.url}
 """
 
 

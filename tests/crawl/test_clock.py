@@ -14,7 +14,7 @@ import pytest
 
 from scraper.clock import LoopClock
 from tests.conftest import missing
-from tests.crawl.harness import Project, json_lines
+from tests.crawl.harness import GRAPH_SPIDER, Project, json_lines
 from tests.servers.web import Answer, Seen, Web, html, text
 
 DAY = 86_400
@@ -22,22 +22,6 @@ PAGES = 120
 FAILING = range(11, 16)
 PAUSE = 2
 LATE = 0.15
-
-SPIDER = """
-from scraper import Output, Request, Response, Spider
-
-class Days(Spider):
-    name = "days"
-    base: str
-
-    async def start(self):
-        yield Request(self.base + "/p/0")
-
-    async def parse(self, response: Response) -> Output:
-        for link in response.links():
-            yield response.follow(link)
-        yield {"n": int(response.url.rpartition("/")[2])}
-"""
 
 
 @pytest.fixture
@@ -80,7 +64,7 @@ def test_a_clock_that_is_set_moves_nothing(project: Project, faketime: Path) -> 
         return html("".join(f'<a href="/p/{m}">x</a>' for m in links), 200, *cookie)
 
     turn(0)
-    project.spider(SPIDER)
+    project.spider(GRAPH_SPIDER)
     project.config(
         '[politeness.hosts."127.*"]\ndelay = 0.02\nper_host = 1\nadaptive = false\n'
         "[retry]\nbase = 3.0\n",
@@ -101,7 +85,7 @@ def test_a_clock_that_is_set_moves_nothing(project: Project, faketime: Path) -> 
         web.when(lambda web: bool(told and told[0].ended), lambda: turn(1))
         web.when(lambda web: bool(web.seen("/p/100")), lambda: turn(-1))
         done = project.start(
-            "run", "days", "-a", f"base={web.url}", "-o", "out.jsonl", "--json", env=surroundings
+            "run", "pages", "-a", f"base={web.url}", "-o", "out.jsonl", "--json", env=surroundings
         ).wait().expect(0)  # fmt: skip
         assert set_at == [0, -1, 1, -1]
         numbers = Counter(record["n"] for record in json_lines(project.path("out.jsonl")))

@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.crawl.harness import Crawl, Finished, Project, addresses, json_lines
+from tests.crawl.harness import HOSTS_SPIDER, Crawl, Finished, Project, addresses, json_lines
 from tests.servers.web import RESET, SILENT, Answer, Reply, Seen, Web, html, text
 
 LATE = 0.15
@@ -27,26 +27,9 @@ LATE = 0.15
 
 KEPT = "by the server's log no request within the pause, other hosts go on; every page is delivered"
 
-SPIDER = """
-from scraper import Output, Request, Response, Spider
-
-class Hosts(Spider):
-    name = "hosts"
-    starts: list[str]
-
-    async def start(self):
-        for url in self.starts:
-            yield Request(url)
-
-    async def parse(self, response: Response) -> Output:
-        for link in response.links():
-            yield response.follow(link)
-        yield {"url": response.url}
-"""
-
 
 def start(project: Project, starts: Sequence[str], *more: str) -> Crawl:
-    project.spider(SPIDER)
+    project.spider(HOSTS_SPIDER)
     argument = f"starts={json.dumps(list(starts))}"
     return project.start("run", "hosts", "-a", argument, "-o", "out.jsonl", "--json", *more)
 

@@ -10,26 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.crawl.harness import Finished, Project, addresses, json_lines
+from tests.crawl.harness import HOSTS_SPIDER, Finished, Project, addresses, json_lines
 from tests.servers.graph import Graph
 from tests.servers.web import Answer, Reply, Seen, Web, html, text
-
-SPIDER = """
-from scraper import Output, Request, Response, Spider
-
-class Endless(Spider):
-    name = "endless"
-    starts: list[str]
-
-    async def start(self):
-        for url in self.starts:
-            yield Request(url)
-
-    async def parse(self, response: Response) -> Output:
-        for link in response.links():
-            yield response.follow(link)
-        yield {"url": response.url}
-"""
 
 CALENDAR, DATES, SESSIONS, PATHS, REPEATS, SOFT, HUGE, CONTROL = addresses(8)
 BUDGET, HOST_BUDGET, WARNING = 60, 300, 40
@@ -113,11 +96,11 @@ def crawl(project: Project, web: Web, hosts: tuple[str, ...], *settings: str) ->
 
 
 def command(project: Project, web: Web, hosts: tuple[str, ...], *settings: str) -> list[str]:
-    project.spider(SPIDER)
+    project.spider(HOSTS_SPIDER)
     starts = [web.base(host) + ("/p/0" if host == CONTROL else "/") for host in hosts]
     argument = "starts=[" + ",".join(f'"{url}"' for url in starts) + "]"
     options = [part for setting in settings for part in ("-s", setting)]
-    return ["run", "endless", "-a", argument, "-o", "out.jsonl", "--json", *options]
+    return ["run", "hosts", "-a", argument, "-o", "out.jsonl", "--json", *options]
 
 
 def paths(web: Web, host: str) -> Counter[str]:

@@ -6,8 +6,13 @@ import asyncio
 import socket
 import ssl
 import struct
+import warnings
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+
+import trustme
 
 from scraper.config import Http
 from scraper.download import AiohttpDownloader
@@ -65,6 +70,35 @@ def reset(writer: asyncio.StreamWriter) -> None:
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """What `deflate` means to some servers: the bare stream."""
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(data) + compressor.flush()
+
+
+def serving_as(
+    authority: trustme.CA,
+    *names: str,
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> ssl.SSLContext:
+    """A server's TLS, with a certificate for *names* that *authority* signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = authority.issue_cert(*names, not_before=not_before, not_after=not_after)
+    certificate.configure_cert(context)
+    return context
+
+
+def outdated(context: ssl.SSLContext) -> ssl.SSLContext:
+    """*context*, which now speaks TLS 1.1 at most."""
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    return context
 
 
 @asynccontextmanager

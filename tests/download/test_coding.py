@@ -19,15 +19,11 @@ from hypothesis import strategies as st
 
 from scraper.download.coding import decoding, drain, named
 from scraper.errors import FetchError
+from tests.download.raw import raw_deflate
 
 DATA = os.environ.get("SCRAPER_TEST_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="SCRAPER_TEST_DATA is not set")
 LIMIT = 1 << 20
-
-
-def raw_deflate(data: bytes) -> bytes:
-    compressor = zlib.compressobj(wbits=-15)
-    return compressor.compress(data) + compressor.flush()
 
 
 def streamed_zstd(data: bytes) -> bytes:

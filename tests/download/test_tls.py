@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import warnings
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +12,16 @@ import trustme
 
 from scraper.errors import FetchError
 from scraper.http import Request
-from tests.download.raw import OK, answering, downloader, outcome, reason, serving
+from tests.download.raw import (
+    OK,
+    answering,
+    downloader,
+    outcome,
+    outdated,
+    reason,
+    serving,
+    serving_as,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +32,6 @@ def authority() -> trustme.CA:
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    return context
-
-
-def serving_as(
-    authority: trustme.CA,
-    *names: str,
-    not_before: datetime | None = None,
-    not_after: datetime | None = None,
-) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate = authority.issue_cert(*names, not_before=not_before, not_after=not_after)
-    certificate.configure_cert(context)
     return context
 
 
@@ -85,12 +81,7 @@ async def test_another_hosts(authority: trustme.CA, host: str) -> None:
 
 @pytest.mark.parametrize("verify", [True, False])
 async def test_an_old_version(authority: trustme.CA, verify: bool) -> None:
-    tls = serving_as(authority, "127.0.0.1")
-    tls.set_ciphers("ALL:@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        tls.minimum_version = ssl.TLSVersion.TLSv1
-        tls.maximum_version = ssl.TLSVersion.TLSv1_1
+    tls = outdated(serving_as(authority, "127.0.0.1"))
 
     def handshake() -> None:  # asyncio's own server drops the alert that says why
         connection, _ = listener.accept()

@@ -153,17 +153,24 @@ def damaged(data: bytes, what: tuple[str, float, float, int]) -> bytes:
     return data[:at] + inside + data[end:]
 
 
+def harmed(stopped: Stopped, name: str, harm: list[tuple[str, float, float, int]]) -> Path:
+    """The file of that name, as its crawl left it but for the *harm* done to it."""
+    stopped.restore()
+    path = stopped.find(name)
+    data = stopped.files[path]
+    for what in harm:
+        data = damaged(data, what)
+    path.write_bytes(data)
+    return path
+
+
 @examples(14, most=600)
 @given(st.lists(damage(), min_size=1, max_size=3))
 @example([("cut", 0.0, 0.0, 1)])
 @example([("swap", 0.5, 0.2, 3)])
 def test_the_ledger(stopped: Stopped, harm: list[tuple[str, float, float, int]]) -> None:
-    stopped.restore()
-    ledger = stopped.find("ledger.sqlite")
-    data = stopped.files[ledger]
-    for what in harm:
-        data = damaged(data, what)
-    ledger.write_bytes(data)
+    ledger = harmed(stopped, "ledger.sqlite", harm)
+    data = ledger.read_bytes()
     code, said = stopped.resume()
     if code == 0:
         assert stopped.delivered() == WHOLE, said
@@ -180,12 +187,8 @@ def test_the_ledger(stopped: Stopped, harm: list[tuple[str, float, float, int]])
 @example([("cut", 0.5, 0.0, 1)])
 def test_an_unfinished_output(stopped: Stopped, harm: list[tuple[str, float, float, int]]) -> None:
     """Its length is what the ledger knows of it: shorter is refused, a longer tail is cut off."""
-    stopped.restore()
-    partial = stopped.find("out.jsonl.partial")
-    data = stopped.files[partial]
-    for what in harm:
-        data = damaged(data, what)
-    partial.write_bytes(data)
+    partial = harmed(stopped, "out.jsonl.partial", harm)
+    data = partial.read_bytes()
     code, said = stopped.resume()
     if len(data) < len(stopped.files[partial].rstrip(b"\0")):
         assert code in {0, 3}, said

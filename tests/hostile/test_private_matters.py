@@ -25,21 +25,22 @@ __all__ = ["project"]
 
 # Listening sockets ------------------------------------------------------------------------------
 
-PAGE = """
-from scraper import Output, Response, Spider
+SITE = """
+from scraper import Output, Request, Response, Spider
 
 class Site(Spider):
     name = "site"
     base: str
 
     async def start(self):
-        from scraper import Request
         yield Request(self.base + "/")
 
     async def parse(self, response: Response) -> Output:
+"""
+PAGE = f"""{SITE}
         for link in response.links():
             yield response.follow(link)
-        yield {"title": response.css("h1::text").get()}
+        yield {{"title": response.css("h1::text").get()}}
 """
 
 
@@ -244,19 +245,9 @@ HOSTILE_KEYS = (
     "e\\",
     ":f",
 )
-KEYS = """
-from scraper import Output, Request, Response, Spider
-
-class Site(Spider):
-    name = "site"
-    base: str
-
-    async def start(self):
-        yield Request(self.base + "/")
-
-    async def parse(self, response: Response) -> Output:
-        yield {key: number for number, key in enumerate(response.json()["keys"])}
-        yield {key: key for key in response.json()["keys"]}
+KEYS = f"""{SITE}
+        yield {{key: number for number, key in enumerate(response.json()["keys"])}}
+        yield {{key: key for key in response.json()["keys"]}}
 """
 
 

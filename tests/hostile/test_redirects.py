@@ -13,22 +13,24 @@ from scraper import Output, Request, Response, Spider
 class Site(Spider):
     name = "site"
     base: str
-    accept = (301, 302)
+    accept = ACCEPT
 
     async def start(self):
         START
 
     async def parse(self, response: Response) -> Output:
+        yield response.follow_all(LINKS)
         yield {"url": response.url, "status": response.status, "method": response.request.method}
 """
 
 
-def crawl(project: Project, web: Web, start: str, *, accept: bool = False) -> Finished:
-    """Run a spider whose `start` is *start* to its end."""
-    source = SPIDER.replace("START", start)
-    project.spider(source if accept else source.replace("    accept = (301, 302)\n", ""))
-    command = ("run", "site", "-a", f"base={web.url}", "-o", "out.jsonl", "--json")
-    return project.scrape(*command)
+def crawl(
+    project: Project, web: Web, start: str, *, accept: str = "()", links: str = "[]"
+) -> Finished:
+    """Run a spider whose `start` is *start*, and which follows *links*, to its end."""
+    source = SPIDER.replace("START", start).replace("ACCEPT", accept).replace("LINKS", links)
+    project.spider(source)
+    return project.scrape("run", "site", "-a", f"base={web.url}", "-o", "out.jsonl", "--json")
 
 
 @pytest.mark.case(
@@ -59,19 +61,11 @@ def test_the_targets_own_rules_apply(project: Project) -> None:
 
     start = 'yield Request(self.base + "/a"); yield Request(self.base + "/ok")'
     with Web(site, (here, forbidding, foreign)) as web:
-        project.spider(
-            SPIDER
-            .replace("START", start)
-            .replace("    accept = (301, 302)\n", "")
-            .replace(
-                "        yield {", "        yield response.follow_all(css='a')\n        yield {", 1
-            )
-        )
-        done = project.scrape("run", "site", "-a", f"base={web.url}", "-o", "o.jsonl", "--json")
+        done = crawl(project, web, start, links="css='a'")
         assert done.expect(0).json["reasons"] == {"robots_denied": 1, "out_of_scope": 1}
         assert [s.path for s in web.seen(host=forbidding)] == ["/robots.txt"]
         assert web.seen(host=foreign) == []
-        assert [r["url"] for r in json_lines(project.path("o.jsonl"))] == [web.url + "/ok"]
+        assert [r["url"] for r in json_lines(project.path("out.jsonl"))] == [web.url + "/ok"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +89,7 @@ def test_a_redirect_to_nowhere_is_the_final_response(
     with Web(site) as web:
         done = crawl(project, web, start).expect(1)  # no page succeeded
         assert done.json["reasons"] == {"http_301": 1, "http_302": 1}
-        done = crawl(project, web, start, accept=True).expect(0)
+        done = crawl(project, web, start, accept="(301, 302)").expect(0)
         found = {(r["url"], r["status"]) for r in json_lines(project.path("out.jsonl"))}
         assert found == {(web.url + "/a", 301), (web.url + "/b", 302)}
 

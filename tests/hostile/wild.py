@@ -10,31 +10,25 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
-__all__ = ["Behaviour", "Host", "Wild", "body", "ok", "reply", "reset", "says", "silent"]
+from tests.download import raw
+
+__all__ = ["Behaviour", "Host", "Wild", "body", "ok", "reset", "says", "silent"]
 
 Behaviour = Callable[["Host", bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]
 """Answers the request of one head; whether the connection is kept for the next."""
 
-ROBOTS = b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n"
-
-
-def reply(content: bytes = b"", *headers: tuple[str, str], status: int = 200) -> bytes:
-    """A whole, well-formed answer."""
-    lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in headers)]
-    lines.append(f"Content-Length: {len(content)}")
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + content
+ROBOTS = raw.reply(status=404)
 
 
 def body(content: bytes, *headers: tuple[str, str]) -> bytes:
     """A page of HTML."""
-    return reply(content, ("Content-Type", "text/html; charset=utf-8"), *headers)
+    return raw.reply(content, ("Content-Type", "text/html; charset=utf-8"), *headers)
 
 
 def says(*parts: bytes, close: bool = True) -> Behaviour:
@@ -73,9 +67,7 @@ async def reset(
     host: Host, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> bool:
     """The connection is dropped with RST."""
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+    raw.reset(writer)
     return False
 
 

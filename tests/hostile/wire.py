@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import brotli
 import trustme
 import zstandard
 
-from tests.hostile.wild import Behaviour, Host, body, ok, reply, reset, says, silent
+from tests.download.raw import outdated, raw_deflate, reply, serving_as
+from tests.hostile.wild import Behaviour, Host, body, ok, reset, says, silent
 
 __all__ = ["BOMBS", "CASES", "CONTROL", "Case", "authority", "light"]
 
@@ -83,22 +83,13 @@ def served(
 
     def make(address: str) -> ssl.SSLContext:
         begins, ends = (datetime(y, 1, 1, tzinfo=UTC) for y in years) if years else (None, None)
-        certificate = ca().issue_cert(*(names or (address,)), not_before=begins, not_after=ends)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(context)
-        return context
+        return serving_as(ca(), *(names or (address,)), not_before=begins, not_after=ends)
 
     return make
 
 
 def old(address: str) -> ssl.SSLContext:
-    context = served()(address)
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = ssl.TLSVersion.TLSv1
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-    return context
+    return outdated(served()(address))
 
 
 # -- behaviours --------------------------------------------------------------------------------
@@ -136,11 +127,6 @@ async def dies_in_the_tunnel(
 
 def coded(coding: str, wire: bytes) -> Behaviour:
     return says(body(wire, ("Content-Encoding", coding)))
-
-
-def raw_deflate(data: bytes) -> bytes:
-    compressor = zlib.compressobj(wbits=-15)
-    return compressor.compress(data) + compressor.flush()
 
 
 def bomb(coding: str) -> Behaviour:
