@@ -9,6 +9,8 @@ endif
 VENV := .venv
 BIN  := $(VENV)/bin
 DATA := $(abspath ../shared/data)
+# One more than there are cores: many tests wait for a process or a server.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 ifneq ($(wildcard $(DATA)),)
 export SCRAPER_TEST_DATA ?= $(DATA)
@@ -48,7 +50,7 @@ servers: # nginx, databases, OpenSSH and the documentation that tests crawl, whe
 	@.ci/servers
 
 test: develop servers ## the tests: make test ARGS="tests/crawl -x"
-	$(BIN)/python -m pytest -m "not long" -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal $(ARGS)
 
 kill: develop servers ## the long form of the crash tests: seeded kills at random instants
 	$(BIN)/python -m pytest -m long tests/crawl $(ARGS)
@@ -60,7 +62,7 @@ fuzz: develop ## the long form of the property tests: more examples, new ones ea
 	$(BIN)/python -m pytest --hypothesis-profile=long --ignore=tests/crawl $(ARGS)
 
 hostile: develop servers ## the catalogue of the hostile web, every case; writes the documentation's table
-	$(BIN)/python -m pytest -m "case and not long" -n auto --dist worksteal --record-cases $(ARGS)
+	$(BIN)/python -m pytest -m "case and not long" -n $(WORKERS) --dist worksteal --record-cases $(ARGS)
 	$(BIN)/python -m tests.docs.generate
 
 lint: develop ## ruff and mypy
