@@ -17,6 +17,8 @@ from scraper.callbacks import Callbacks
 from scraper.config import Crawl
 from scraper.errors import SpiderError
 from scraper.http import Request
+from scraper.options import DEFAULTS
+from scraper.request import unknown
 from scraper.scope import Scope, gate
 from scraper.traps import Traps
 from scraper.work import Found, Lease, texts_of
@@ -72,8 +74,7 @@ class Admission:
     def links(self, requests: Sequence[Request], lease: Lease, counts: Counter[str]) -> list[Found]:
         """What a page's callback yielded. Counts what is refused by reason."""
         found: list[Found] = []
-        known, depth = self._known, lease.depth + 1
-        duplicates = 0
+        known, refused, depth = self._known, self._refused, lease.depth + 1
         if len(requests) > self._limits.max_links_per_page:
             over = len(requests) - self._limits.max_links_per_page
             counts["reason:too_many_links"] += over
@@ -83,18 +84,18 @@ class Admission:
                 over,
             )
             requests = requests[: self._limits.max_links_per_page]
-        for request in requests:
-            if request.options.unique:
-                identity = self.identity(request)
-                if identity in known:
-                    duplicates += 1
-                    continue
-                if identity in self._refused or not self._passes(request, depth, identity, counts):
-                    continue
-                self._remember(known, identity)
+        fresh = unknown(requests, known)
+        duplicates = len(requests) - len(fresh)
+        for request in fresh:
+            identity = self.identity(request) if request.options.unique else None
+            if identity is not None and identity in known:
+                duplicates += 1
+            elif identity in refused or not self._passes(request, depth, identity, counts):
+                continue
+            else:
+                if identity is not None:
+                    self._remember(known, identity)
                 found.append(Found(request, urls.host_key(request.url), identity, depth))
-            elif self._passes(request, depth, None, counts):
-                found.append(Found(request, urls.host_key(request.url), None, depth))
         if lease.earlier:
             count = len(found)
             found = revisits.fresh(found, lease.earlier, self.identity)
@@ -136,7 +137,7 @@ class Admission:
             if not self.scope.admits(request.url):
                 self.scope.start(request.url)
                 self._refused.clear()
-            if (refusal := self._gate(request, 0, start=True)) is not None:
+            if (refusal := gate(request.url, 0, self.scope, self._limits, start=True)) is not None:
                 counts[f"reason:{refusal}"] += 1
                 log.warning("start request refused (%s): %s", refusal, urls.redact(request.url))
                 continue
@@ -162,7 +163,7 @@ class Admission:
     def _passes(
         self, request: Request, depth: int, identity: int | None, counts: Counter[str]
     ) -> bool:
-        refusal = self._gate(request, depth)
+        refusal = gate(request.url, depth, self.scope, self._limits)
         if refusal is None and self.traps.full:
             over = self.traps.over(request.url, urls.host_key(request.url))
             refusal = "trap" if over else None
@@ -180,16 +181,16 @@ class Admission:
             self._report_outside(request.url)
         return False
 
-    def _gate(self, request: Request, depth: int, *, start: bool = False) -> str | None:
-        return gate(request.url, depth, self.scope, self._limits, start=start)
-
     def _remember(self, known: set[int], identity: int) -> None:
         if len(known) >= REMEMBERED:
             known.clear()
         known.add(identity)
 
     def _note(self, request: Request) -> None:
-        for name in (request.callback or DEFAULT_CALLBACK, request.options.errback):
+        options = request.options
+        if options is DEFAULTS and (request.callback or DEFAULT_CALLBACK) in self._names:
+            return
+        for name in (request.callback or DEFAULT_CALLBACK, options.errback):
             if name is not None and name not in self._names:
                 if name not in self._callbacks:
                     raise SpiderError(

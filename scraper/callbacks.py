@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from types import FunctionType
+from types import AsyncGeneratorType, FunctionType, GeneratorType
 from typing import Any, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -17,7 +17,8 @@ from scraper.spider import Spider
 
 __all__ = ["Bound", "Callbacks", "deliver", "drain", "each"]
 
-Take = Callable[[Any], Awaitable[None]]
+Take = Callable[[Any], Awaitable[None] | None]
+"""Takes a value that a callback gave: at once, or it returns what is to be awaited first."""
 
 
 class Bound:
@@ -59,9 +60,15 @@ class Callbacks:
     def __init__(self, spider: Spider) -> None:
         self._spider = spider
         self._bound: dict[str, Bound] = {}
+        self._names: set[str] = set()  # known to be there
 
     def __contains__(self, name: str) -> bool:
-        return callable(getattr(self._spider, name, None))
+        if name in self._names:
+            return True
+        if not callable(getattr(self._spider, name, None)):
+            return False
+        self._names.add(name)
+        return True
 
     def __getitem__(self, name: str) -> Bound:
         bound = self._bound.get(name)
@@ -104,26 +111,24 @@ def _parameter_types(method: Callable[..., Any]) -> dict[str, Any]:
 
 async def drain(result: Any, take: Take) -> None:
     """Hand every value a callback gives to *take*: async generator, coroutine, generator, list."""
-    if inspect.isasyncgen(result):
-        async with aclosing(result) as values:
-            async for value in values:
-                await take(value)
-        return None
-    if inspect.isawaitable(result):
+    if not isinstance(result, AsyncGeneratorType) and inspect.isawaitable(result):
         result = await result
-        if inspect.isasyncgen(result) or inspect.isgenerator(result):
-            return await drain(result, take)
-    if result is None:
-        return None
-    if inspect.isgenerator(result):
+    if isinstance(result, AsyncGeneratorType):
+        try:
+            async for value in result:
+                if (taking := take(value)) is not None:
+                    await taking
+        finally:
+            await result.aclose()
+    elif isinstance(result, GeneratorType):
         try:
             for value in result:
-                await take(value)
+                if (taking := take(value)) is not None:
+                    await taking
         finally:
             result.close()
-        return None
-    await take(result)
-    return None
+    elif result is not None and (taking := take(result)) is not None:
+        await taking
 
 
 async def deliver(
@@ -133,23 +138,40 @@ async def deliver(
 
     Raises `TypeError` for what is neither. A named tuple is no list: it is for *item* to refuse.
     """
+    await drain(result, _Delivery(request, item).take)
 
-    async def take(given: Any) -> None:
+
+class _Delivery:
+    """Where what a callback gives is to go."""
+
+    __slots__ = ("_item", "_request")
+
+    def __init__(
+        self, request: Callable[[Request], None], item: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        self._request = request
+        self._item = item
+
+    def take(self, given: Any) -> Awaitable[None] | None:
+        """As `Take`: links are most of what a page gives, and need no waiting."""
         if given.__class__ is Request:
-            request(given)
-        elif isinstance(given, list | tuple) and not hasattr(given, "_fields"):
-            for one in given:
-                await take(one)
-        elif isinstance(given, Request):
-            request(given)
-        elif given is None or isinstance(given, str | bytes | int | float):
+            self._request(given)
+            return None
+        if isinstance(given, list | tuple) and not hasattr(given, "_fields"):
+            return self._take_all(given)
+        if isinstance(given, Request):
+            self._request(given)
+            return None
+        if given is None or isinstance(given, str | bytes | int | float):
             raise TypeError(
                 f"the callback yielded {given!r}: yield items, requests or lists of them"
             )
-        else:
-            await item(given)
+        return self._item(given)
 
-    await drain(result, take)
+    async def _take_all(self, given: Sequence[Any]) -> None:
+        for one in given:
+            if (taking := self.take(one)) is not None:
+                await taking
 
 
 async def each(result: Any) -> AsyncGenerator[Any, None]:

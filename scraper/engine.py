@@ -39,6 +39,7 @@ from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
 from scraper.observers import Observers
+from scraper.options import DEFAULTS
 from scraper.parsing import Parsing
 from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
@@ -382,12 +383,14 @@ class Engine:
             self._chain.reject(error, visit.page)
 
     def _request(self, visit: Visit, request: Request) -> None:
-        options = request.options
-        for name in (request.callback, options.errback):
-            if name is not None and name not in self._callbacks:
-                raise SpiderError(f"{request!r}: the spider has no method {name!r}")
-        if options.meta or options.kwargs:
-            request.dump()  # raises for what is not JSON: here it fails its page, later the crawl
+        callback, options = request.callback, request.options
+        if callback is not None and callback not in self._callbacks:
+            raise _no_method(request, callback)
+        if options is not DEFAULTS:  # most links have nothing but a callback
+            if options.errback is not None and options.errback not in self._callbacks:
+                raise _no_method(request, options.errback)
+            if options.meta or options.kwargs:
+                request.dump()  # raises for what is no JSON: here it fails its page, not the crawl
         visit.found.append(request)
 
     async def _item(self, visit: Visit, item: Any) -> None:
@@ -414,6 +417,10 @@ class Engine:
             f"<Engine {self.spider.name}: {s.inflight} busy, {s.pending} queued,"
             f" {waiting} hosts waiting>"
         )
+
+
+def _no_method(request: Request, name: str) -> SpiderError:
+    return SpiderError(f"{request!r}: the spider has no method {name!r}")
 
 
 def _let_cancellation_pass(error: BaseException) -> None:

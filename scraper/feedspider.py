@@ -14,7 +14,7 @@ from scraper.errors import ItemInvalid, SpiderError, UsageError
 from scraper.feeds import FeedFormat, Row, read
 from scraper.http import Response
 from scraper.items import Invalid
-from scraper.spider import Output, Spider, Yielded
+from scraper.spider import Output, Spider
 
 __all__ = ["FeedSpider"]
 
@@ -119,10 +119,6 @@ class FeedSpider(Spider):
     async def _given(self, response: Response, row: Row) -> list[Any]:
         """What the row gives; an `Invalid` when it is malformed or does not fit."""
         given: list[Any] = []
-
-        async def take(value: Yielded) -> None:
-            given.append(value)
-
         if row.error:
             return [_rejected(self.item or Malformed, response.url, row, row.error)]
         value = row.value
@@ -133,7 +129,7 @@ class FeedSpider(Spider):
                 )
             elif not isinstance(value, dict) and type(self).parse_row is FeedSpider.parse_row:
                 return [_rejected(Malformed, response.url, row, NO_ITEM)]
-            await drain(self.parse_row(response, value), take)
+            await drain(self.parse_row(response, value), given.append)
         except ItemInvalid as error:
             given.append(Invalid(self.item or Malformed, error))
         except ValidationError as error:

@@ -7,7 +7,7 @@ already seen, so whatever is not the URL or the callback lives in one shared `Op
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,6 +49,7 @@ __all__ = [
     "Request",
     "RequestOptions",
     "callback_name",
+    "unknown",
 ]
 
 
@@ -231,19 +232,10 @@ class Request:
         options.update(overrides)
         return cls(url, callback, **options)
 
-    @property
-    def url(self) -> str:
-        return self._url
-
-    @property
-    def callback(self) -> str | None:
-        return self._callback
-
-    @property
-    def options(self) -> Options:
-        return self._options
-
-    if TYPE_CHECKING:  # properties that read through to the options, made below
+    if TYPE_CHECKING:  # properties, made below
+        url: str
+        callback: str | None
+        options: Options
         errback: str | None
         method: str
         headers: Mapping[str, str]
@@ -348,8 +340,18 @@ class Request:
         return hash((self._url, self._callback, self._options.method))
 
 
+for _name in ("url", "callback", "options"):  # read in C: a link is asked for each several times
+    setattr(Request, _name, property(attrgetter(f"_{_name}")))
 for _name in Options._fields:
     setattr(Request, _name, property(attrgetter(f"_options.{_name}")))
+
+
+def unknown(requests: Iterable[Request], known: Container[int | None]) -> list[Request]:
+    """*requests* without those that are `unique` and have a fingerprint among the *known*.
+
+    By the fingerprints that were made already: what a crawl knows, it was asked for before.
+    """
+    return [r for r in requests if r._fingerprint not in known or not r._options.unique]
 
 
 def _storable(value: Any) -> Any:
