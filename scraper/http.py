@@ -28,6 +28,7 @@ from scraper.request import (
     Request,
     callback_name,
 )
+from scraper.resolving import Resolver
 from scraper.select import Document, Selector, SelectorList
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Response:
         self.request = request if request is not None else Request(url)
         self.elapsed = elapsed
         self.memo = memo
+        self._followed: dict[Callback, dict[str, Request]] = {}  # by callback, as it was given
         self.checked = False
         self.refused = ""
 
@@ -240,9 +242,9 @@ class Response:
             return self.url
 
     @cached_property
-    def _resolver(self) -> urls.Resolver:
+    def _resolver(self) -> Resolver:
         base = self.base_url
-        return urls.Resolver(base, None if self.memo is None else self.memo.known(base))
+        return Resolver(base, None if self.memo is None else self.memo.known(base))
 
     def urljoin(self, url: str) -> str:
         """*url* made absolute, as a browser would; what cannot be is returned as it is."""
@@ -322,43 +324,42 @@ class Response:
         Without a callback, the one that is running gets that page too. The session is kept.
         *options* are those of `Request`. An invalid URL makes a request that ends `url_invalid`.
         """
-        if not options:
-            try:
-                return self._followed[callback][url]  # type: ignore[index]  # selectors: not there
-            except (KeyError, TypeError):
-                pass
+        if not options and url.__class__ is str:  # so most are, and were made for others before
+            known = self._followed.get(callback)
+            if known is None:
+                known = self._followed[callback] = self._requests(callback)
+            request = known.get(url)
+            if request is None:
+                request = self._request(url, callback)
+                if urls.is_web(url):  # relative: on another page it would mean another
+                    known[url] = request
+            return request
         if not isinstance(url, str):
             url = _link_of(url)
-        name = self.request.callback if callback is None else callback_name(callback)
-        session = self.request.session
-        if options:
-            options.setdefault("session", session)
-            return Request(self._absolute(url), name, **options)
-        known = self._followed.get(callback)
-        if known is None:
-            known = {} if self.memo is None else self.memo.requests(name, session)
-            self._followed[callback] = known
-        if not urls.is_web(url):  # relative: on another page it would mean another
-            return self._request(url, name, session)
-        request = known.get(url)
-        if request is None:
-            request = known[url] = self._request(url, name, session)
-        return request
+        if not options:
+            return self._request(url, callback)
+        options.setdefault("session", self.request.session)
+        return Request(self._absolute(url), self._callback_name(callback), **options)
 
-    @cached_property
-    def _followed(self) -> dict[Callback, dict[str, Request]]:
-        """Requests made of absolute URLs, by callback as `follow` was given it: of the memo's."""
-        return {}
+    def _requests(self, callback: Callback) -> dict[str, Request]:
+        """Requests made of absolute URLs, for that callback: the crawl's, if there is one."""
+        if self.memo is None:
+            return {}
+        return self.memo.requests(self._callback_name(callback), self.request.session)
 
-    def _request(self, url: str, callback: str | None, session: str | None) -> Request:
-        absolute = self._absolute(url)
+    def _request(self, url: str, callback: Callback) -> Request:
+        absolute, session = self._absolute(url), self.request.session
+        name = self._callback_name(callback)
         if "@" in absolute:  # may hold credentials, which Request takes out
-            return Request(absolute, callback, session=session)
-        options = DEFAULTS if session is None else Options(session=session)
-        return Request.of(absolute, callback, options)
+            return Request(absolute, name, session=session)
+        return Request.of(absolute, name, DEFAULTS if session is None else Options(session=session))
+
+    def _callback_name(self, callback: Callback) -> str | None:
+        return self.request.callback if callback is None else callback_name(callback)
 
     def _absolute(self, url: str) -> str:
-        return self._resolver.resolve(url) or url
+        resolver = self._resolver
+        return url if url in resolver.given else resolver.resolve(url) or url
 
     def follow_all(
         self,

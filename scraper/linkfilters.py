@@ -94,16 +94,17 @@ def has_ending(href: str, endings: Collection[str] = FILE_ENDINGS) -> bool:
 
     Without regard to case, with escapes decoded and path parameters (`;jsessionid=…`) left out.
     """
-    path = href.partition("?")[0]
-    segment = path[path.rfind("/") + 1 :]
-    if "%" in segment or ";" in segment:
-        segment = unquote(segment.partition(";")[0]).rstrip()
-    name, dot, last = segment.lower().rpartition(".")
-    if not dot:
+    path = href.partition("?")[0] if "?" in href else href
+    start = path.rfind("/") + 1
+    if "%" in path or ";" in path:
+        path, start = unquote(path[start:].partition(";")[0]).rstrip(), 0
+    dot = path.rfind(".", start)
+    if dot < 0:
         return False
-    if last in endings:
+    if path[dot + 1 :].lower() in endings:
         return True
-    return "." in name and f"{name.rpartition('.')[2]}.{last}" in endings
+    first = path.rfind(".", start, dot)
+    return first >= 0 and path[first + 1 :].lower() in endings
 
 
 # Patterns ---------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, SupportsIndex, overload
 
 from selectolax.lexbor import LexborNode
 
-from scraper import urls
 from scraper.errors import UsageError
 from scraper.linkfilters import (
     Filter,
@@ -26,6 +25,7 @@ from scraper.linkfilters import (
     texts,
     url_patterns,
 )
+from scraper.resolving import Known, Resolver, Table, directory, heads
 from scraper.select import (
     Document,
     Root,
@@ -36,6 +36,7 @@ from scraper.select import (
     select,
     take,
 )
+from scraper.urls import is_web
 
 __all__ = [
     "OPTIONS",
@@ -145,9 +146,7 @@ class LinkQuery:
         self._simple = attrs is text is None
         self._unfiltered = allow is deny is domains is deny_domains is None and not self._extensions
 
-    def find(
-        self, document: Document, resolver: urls.Resolver, *, follow: bool = True
-    ) -> list[str]:
+    def find(self, document: Document, resolver: Resolver, *, follow: bool = True) -> list[str]:
         """The links: absolute http(s) URLs, without fragments, each once, in document order.
 
         *follow*: False leaves out those whose `rel` asks not to be followed.
@@ -157,8 +156,8 @@ class LinkQuery:
                 return self._filtered(self._quick(document, resolver))
             hrefs = [node.attrs["href"] for node in document.parser.css(_ANCHORS)]
             if self._extensions is None:
-                return self._filtered(page_links(resolver, filter(None, hrefs)))
-            return self._filtered(resolver.web_links(filter(None, hrefs)))
+                return self._filtered(page_links(resolver, hrefs))
+            return self._filtered(resolver.web_links(hrefs))
         found = [link for link in self._links(document) if link.href]
         if not follow:
             found = [link for link in found if not _no_follow(link.element)]
@@ -169,11 +168,11 @@ class LinkQuery:
             links = _without_swept_files(links, found, resolver)
         return self._filtered(links)
 
-    def _quick(self, document: Document, resolver: urls.Resolver) -> list[str]:
+    def _quick(self, document: Document, resolver: Resolver) -> list[str]:
         """The links of what was picked, where only their addresses matter."""
         picked = self._picked(document)
         own = [each if isinstance(each, str) else link_of(each) for each in picked]
-        links = resolver.web_links(filter(None, own))
+        links = resolver.web_links(own)
         if None not in own:
             return links
         hrefs, swept_up = list[str | None](), _Swept()
@@ -182,7 +181,7 @@ class LinkQuery:
                 hrefs.append(address)
             elif swept_up.first(each):
                 hrefs += (node.attrs["href"] for node in each.css(_ANCHORS))
-        swept = resolver.web_links(filter(None, hrefs))
+        swept = resolver.web_links(hrefs)
         if self._extensions is not None:
             return swept
         wanted = set(links)
@@ -319,31 +318,29 @@ def link_of(element: LexborNode) -> str | None:
     return attribute(element, "src") if href is None else href
 
 
-def page_links(resolver: urls.Resolver, hrefs: Iterable[str]) -> list[str]:
+def page_links(resolver: Resolver, hrefs: Iterable[str | None]) -> list[str]:
     """As `Resolver.web_links`, without files: the way of nearly every page of a crawl."""
-    pages, heads = resolver.known.pages, urls.heads(hrefs)
-    try:  # most pages link to what others linked to before
-        found = dict.fromkeys(map(pages.__getitem__, heads))
-    except KeyError:
-        found = dict.fromkeys([
-            pages[head] if head in pages else _page(head, resolver) for head in heads
-        ])
+    near, far = resolver.known.pages, resolver.known.site.pages
+    found = dict.fromkeys([
+        near[head] if head in near else far[head] if head in far else _page(head, resolver)
+        for head in heads(hrefs)
+    ])
     found.pop(None, None)
+    resolver.given = found
     return [*found]  # type: ignore[list-item]  # None is out
 
 
-def _page(href: str, resolver: urls.Resolver) -> str | None:
-    page = resolver.resolve(href)
-    if page is not None and (not urls.is_web(page) or has_ending(page)):
+def _page(href: str, resolver: Resolver) -> str | None:
+    page = resolver.look_up(href)
+    if page is not None and (not is_web(page) or has_ending(page)):
         page = None
-    if href in resolver.known.hrefs:  # it means the same on other pages
-        resolver.known.pages[href] = page
+    table = resolver.table(href)
+    if table is not None:  # it means the same on other pages
+        table.pages[href] = page
     return page
 
 
-def _without_swept_files(
-    links: list[str], found: list[_Link], resolver: urls.Resolver
-) -> list[str]:
+def _without_swept_files(links: list[str], found: list[_Link], resolver: Resolver) -> list[str]:
     """*links* without the files that were only swept up, never picked."""
     if not any(link.swept for link in found):
         return links
@@ -364,38 +361,51 @@ def _no_follow(element: LexborNode | None) -> bool:
 
 
 class Memo:
-    """What one crawl remembers of its links, within bounds: some 130,000 hrefs, 50,000 requests.
+    """What one crawl remembers of its links, within bounds: some 260,000 hrefs, 50,000 requests.
 
     `known` is per directory, for the same relative href means the same on every page of one.
     `nofollow`: whether links that ask not to be followed are left out, where nobody says.
     When a table is full its oldest entries, or all, are forgotten: that costs time, nothing else.
     """
 
-    __slots__ = ("_directories", "_requests", "nofollow")
+    __slots__ = ("_directories", "_requests", "_sites", "nofollow")
 
     _requests: dict[tuple[str | None, str | None], dict[str, Any]]
 
-    DIRECTORIES = 32
-    HREFS = 4096
+    DIRECTORIES = 64
+    SITES = 4
+    HREFS = 2048
+    """Of a directory; of a site, sixteen times as many."""
     REQUESTS = 50_000
 
     def __init__(self, *, nofollow: bool = False) -> None:
         self.nofollow = nofollow
-        self._directories: dict[str, urls.Known] = {}
+        self._directories: dict[str, Known] = {}
+        self._sites: dict[str, Table] = {}
         self._requests = {}
 
-    def known(self, base: str) -> urls.Known:
+    def known(self, base: str) -> Known:
         """What is known of the hrefs of pages in the directory of *base*."""
-        key = urls.directory(base)
+        key = directory(base)
         known = self._directories.pop(key, None)
         if known is None:
-            known = urls.Known()
             if len(self._directories) >= self.DIRECTORIES:
                 del self._directories[next(iter(self._directories))]
-        elif len(known.hrefs) > self.HREFS:
-            known = urls.Known()
+            known = Known(key)
+            known.site = self._site(known.origin)
+        known.bound(self.HREFS)
+        known.site.bound(16 * self.HREFS)
         self._directories[key] = known  # last in the order: the most recently used
         return known
+
+    def _site(self, origin: str) -> Table:
+        table = self._sites.pop(origin, None)
+        if table is None:
+            if len(self._sites) >= self.SITES:
+                del self._sites[next(iter(self._sites))]
+            table = Table()
+        self._sites[origin] = table
+        return table
 
     def requests(self, callback: str | None, session: str | None) -> dict[str, Any]:
         """Finished requests by absolute URL. Immutable, so one may be yielded many times."""

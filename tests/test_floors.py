@@ -17,7 +17,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "scraper"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "redaction", "urls", "encoding", "mistakes", "tomlmap"),
+    ("_version", "errors", "redaction", "urls", "resolving", "encoding", "mistakes", "tomlmap"),
     (
         "blame",
         "guard",

@@ -13,6 +13,7 @@ from scraper.errors import UsageError
 from scraper.linkfilters import glob
 from scraper.links import LinkQuery, Memo
 from scraper.pagemeta import base_url
+from scraper.resolving import Resolver
 from scraper.select import Document
 
 URL = "http://h/shop/list.html?page=1"
@@ -27,7 +28,7 @@ PAGE = Document.of("""
 
 
 def found(css: str | None = None, *, page: Document = PAGE, **options: Any) -> list[str]:
-    return LinkQuery(css, **options).find(page, urls.Resolver(URL))
+    return LinkQuery(css, **options).find(page, Resolver(URL))
 
 
 ALL = [
@@ -112,7 +113,7 @@ def test_links_are_what_resolving_each_gives(given_hrefs: list[str]) -> None:
     )
     memo = Memo()
     for _ in range(2):
-        assert LinkQuery().find(page, urls.Resolver(URL, memo.known(URL))) == list(expected)
+        assert LinkQuery().find(page, Resolver(URL, memo.known(URL))) == list(expected)
 
 
 @pytest.mark.skipif(
@@ -125,7 +126,7 @@ def test_a_real_site_with_one_memo() -> None:
     for file in pages:
         url = f"http://docs/library/{file.name}"
         page = Document(file.read_bytes())
-        resolver = urls.Resolver(url, memo.known(url))
+        resolver = Resolver(url, memo.known(url))
         slow = dict.fromkeys(
             (urls.parse(href, url) or "").partition("#")[0]
             for href in page.css("a::attr(href)").getall()
@@ -271,15 +272,15 @@ def test_globs_that_can_never_match_are_refused() -> None:
 def test_a_link_counts_by_the_best_of_its_mentions() -> None:
     page = Document.of("<a href=x rel=nofollow><img></a><a href=x>more</a><a href=y.pdf></a>")
     query = LinkQuery("a, body", text="more")
-    assert query.find(page, urls.Resolver(URL), follow=False) == ["http://h/shop/x"]
-    assert LinkQuery().find(page, urls.Resolver(URL), follow=False) == ["http://h/shop/x"]
+    assert query.find(page, Resolver(URL), follow=False) == ["http://h/shop/x"]
+    assert LinkQuery().find(page, Resolver(URL), follow=False) == ["http://h/shop/x"]
 
 
 def test_a_memo_knows_files_from_pages_in_every_directory() -> None:
     memo = Memo()
     for name in ("http://h/a/1", "http://h/b/1", "http://h/a/2?q", "http://h/a/2?r"):
         for _ in range(2):
-            resolver = urls.Resolver(name, memo.known(name))
+            resolver = Resolver(name, memo.known(name))
             folder = name[: name.rindex("/") + 1]
             page = Document.of('<a href=x><a href=x.zip><a href="?p"><a href=http:><a href="#">')
             expected = [f"{folder}x", f"{name.partition('?')[0]}?p", name]
@@ -294,7 +295,7 @@ def test_every_way_of_finding_all_links_finds_the_same(given_hrefs: list[str]) -
             f'<a href="{h.replace("&", "&amp;").replace(chr(34), "&quot;")}">' for h in given_hrefs
         )
     )
-    resolver = urls.Resolver(URL)
+    resolver = Resolver(URL)
     every = LinkQuery().find(page, resolver)
     for query in (
         LinkQuery("body"),
@@ -317,4 +318,4 @@ def test_containers_inside_each_other_are_swept_once(parts: list[str]) -> None:
         dict.fromkeys(f"http://h/shop/{href}" for href in page.css("div a::attr(href)").getall())
     )
     for query in (LinkQuery("div"), LinkQuery("div", text=""), LinkQuery(xpath="//div")):
-        assert query.find(page, urls.Resolver(URL)) == expected
+        assert query.find(page, Resolver(URL)) == expected

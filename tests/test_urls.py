@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scraper import urls
+from scraper.resolving import Known, Resolver
 
 DATA = os.environ.get("SCRAPER_TEST_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="SCRAPER_TEST_DATA is not set")
@@ -42,7 +43,7 @@ def test_the_resolver_is_the_standard() -> None:
         tried += 1
         href = case.get("href")
         expected = None if href is None else href.partition("#")[0]
-        assert urls.Resolver(base).resolve(case["input"]) == expected, case
+        assert Resolver(base).resolve(case["input"]) == expected, case
     assert tried > 300
 
 
@@ -268,7 +269,7 @@ def test_the_resolver_agrees_with_ada(base: str, href: str) -> None:
     expected = urls.parse(href, base)
     if expected is not None:
         expected = expected.partition("#")[0]
-    resolver = urls.Resolver(base)
+    resolver = Resolver(base)
     assert resolver.resolve(href) == expected
     assert resolver.resolve(href) == expected, "remembered otherwise"
 
@@ -281,15 +282,15 @@ def test_web_links_agree_with_resolving_one_by_one(base: str, given: list[str]) 
         url = urls.parse(href, base)
         if url and urls.is_web(url) and href and not href.startswith("#"):
             expected[url.partition("#")[0]] = None
-    assert urls.Resolver(base).web_links(given) == list(expected)
+    assert Resolver(base).web_links(given) == list(expected)
 
 
 @given(st.sampled_from(["a", "b?x", "b", ""]), hrefs)
 def test_pages_of_one_directory_may_share_what_is_known(page: str, href: str) -> None:
-    known = urls.Known()
-    urls.Resolver("http://h/d/first?y", known).resolve(href)
+    known = Known("http://h/d/")
+    Resolver("http://h/d/first?y", known).resolve(href)
     base = f"http://h/d/{page}"
-    assert urls.Resolver(base, known).resolve(href) == urls.Resolver(base).resolve(href)
+    assert Resolver(base, known).resolve(href) == Resolver(base).resolve(href)
 
 
 # Forms

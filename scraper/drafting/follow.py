@@ -10,6 +10,7 @@ from scraper import urls
 from scraper.drafting.names import plain, words
 from scraper.drafting.tree import Element, Page
 from scraper.http import Response
+from scraper.resolving import Resolver
 
 __all__ = ["next_page"]
 
@@ -28,7 +29,7 @@ def next_page(page: Page, response: Response) -> str:
     """CSS of the link to the next page (or to all of them, where they are numbered); "" if none."""
     here = urls.without_fragment(response.url)
     host = urls.host_key(here)
-    resolver = urls.Resolver(response.base_url)
+    resolver = Resolver(response.base_url)
     best: tuple[int, Element, str] | None = None
     for element in page.elements:
         if element.tag != "a" or element.unseen or not element.attrs.get("href"):
