@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 __all__ = ["declared", "decode", "detect", "encode", "lookup"]
@@ -99,6 +99,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16be"),
     (codecs.BOM_UTF16_LE, "utf-16le"),
 )
+_MARKED = tuple(bom for bom, _ in _BOMS)
 
 
 def lookup(label: str) -> str | None:
@@ -106,6 +107,7 @@ def lookup(label: str) -> str | None:
     return _NAMES.get(label.strip("\t\n\f\r ").lower())
 
 
+@lru_cache(maxsize=256)
 def declared(content_type: str) -> str | None:
     """The encoding that a `Content-Type` header names, if it names one (RFC 9110, 8.3.1)."""
     match = _CHARSET_PARAMETER.search(content_type)
@@ -125,9 +127,8 @@ def detect(body: bytes, content_type: str = "", default: str | None = None) -> s
     When nobody says, UTF-8 if the whole body is valid UTF-8, else windows-1252; or *default*.
     What is labelled as no markup (JSON, plain text …) cannot hold a `<meta>` of its own.
     """
-    for bom, name in _BOMS:
-        if body.startswith(bom):
-            return name
+    if body.startswith(_MARKED):
+        return next(name for bom, name in _BOMS if body.startswith(bom))
     said = declared(content_type) if content_type else None
     if said is None and not _NO_MARKUP.match(content_type):
         said = prescan(body)

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from scraper.errors import ExtractionError
+from scraper.urls import redact
 
-__all__ = ["SMALL", "doubtful", "is_xml", "require_html", "suspicion", "too_costly"]
+__all__ = ["SMALL", "doubtful", "is_xml", "no_html", "not_html", "suspicion", "too_costly"]
 
 # What costs too much ---------------------------------------------------------------------------
 
@@ -105,7 +106,7 @@ def suspicion(markup: bytes) -> str | None:
     and the known shapes. A page made to deceive them needs a probe: a process with limits that
     parses it first, after which `Document(checked=True)` is safe.
     """
-    if not doubtful(markup):
+    if len(markup) < SMALL or not doubtful(markup):
         return None
     if (tags := markup.count(b"<")) > MAX_TAGS:
         return f"{tags} tags"
@@ -250,27 +251,32 @@ _SIGNATURES = (
 BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # "binary data byte", same standard
 
 
-def require_html(body: bytes, content_type: str, url: str) -> None:
-    """Raises `ExtractionError("not_html")` for what is clearly no markup: JSON, images, archives.
+def no_html(body: bytes, content_type: str) -> str:
+    """What a body is that is clearly no markup: JSON, images, archives; "" for all others.
 
     A body that begins with `<` is taken for markup, whatever its label says.
     """
+    if body.startswith(b"<"):
+        return ""
     head = body[:1024]
     if not head or head.lstrip(b"\xef\xbb\xbf \t\r\n\f")[:1] == b"<":
-        return
+        return ""
     if head.startswith(_SIGNATURES):
-        what = f"begins with {head[:8]!r}"
-    elif _MARKUP_TYPES.match(content_type):
-        return
-    elif not _UNKNOWN_TYPES.match(content_type):
-        what = content_type
-    elif BINARY.search(head) and not head.startswith((b"\xfe\xff", b"\xff\xfe")):
-        what = "binary data"
-    else:
-        return
-    raise ExtractionError(
+        return f"begins with {head[:8]!r}"
+    if _MARKUP_TYPES.match(content_type):
+        return ""
+    if not _UNKNOWN_TYPES.match(content_type):
+        return content_type
+    if BINARY.search(head) and not head.startswith((b"\xfe\xff", b"\xff\xfe")):
+        return "binary data"
+    return ""
+
+
+def not_html(url: str, what: str) -> ExtractionError:
+    """The error of a body that is *what*, and no page."""
+    return ExtractionError(
         "not_html",
-        f"{url} is not HTML ({what})",
+        f"{redact(url)} is not HTML ({what})",
         hint="Use response.json(), response.text or response.body; response.is_html tells.",
     )
 

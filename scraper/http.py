@@ -10,14 +10,14 @@ import json as jsonlib
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from scraper import encoding as encodings
 from scraper import guard, items, urls
 from scraper.errors import ExtractionError, UsageError
 from scraper.items import M
-from scraper.links import OPTIONS, Filter, LinkQuery, Links, Memo, Names
+from scraper.lazy import lazy
+from scraper.links import OPTIONS, Filter, LinkQuery, Links, Memo, Names, plain_query
 from scraper.pagemeta import base_url, canonical_url, forbids_following
 from scraper.request import (
     ANY_STATUS,
@@ -96,12 +96,12 @@ class Response:
 
     # The body, read -----------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def encoding(self) -> str:
         """The body's encoding, a name of the WHATWG Encoding Standard in lower case."""
-        return encodings.detect(self.body, self.headers.get("content-type", ""))
+        return encodings.detect(self.body, self._content_type)
 
-    @cached_property
+    @lazy
     def text(self) -> str:
         """The body decoded; invalid bytes are U+FFFD, so that it can always be written as UTF-8."""
         return encodings.decode(self.body, self.encoding)
@@ -117,19 +117,20 @@ class Response:
                 hint="Look at response.text: the server may have sent a page instead.",
             ) from None
 
+    @lazy
+    def _content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
     @property
     def is_html(self) -> bool:
         """Whether `css` and `links` will take the body for markup."""
-        try:
-            guard.require_html(self.body, self.headers.get("content-type", ""), "")
-        except ExtractionError:
-            return False
-        return True
+        return not guard.no_html(self.body, self._content_type)
 
-    @cached_property
+    @lazy
     def document(self) -> Document:
         """The parsed page. Raises `ExtractionError` (`not_html`, `parse_limit`)."""
-        guard.require_html(self.body, self.headers.get("content-type", ""), urls.redact(self.url))
+        if what := guard.no_html(self.body, self._content_type):
+            raise guard.not_html(self.url, what)
         if self.refused:
             raise guard.too_costly(self.refused)
         return Document(self.markup, checked=self.checked)
@@ -164,7 +165,7 @@ class Response:
         """
         return self._xml if self.is_xml else self.document
 
-    @cached_property
+    @lazy
     def is_xml(self) -> bool:
         """Whether the body is XML and no page: `xpath` reads it as such.
 
@@ -172,9 +173,9 @@ class Response:
         and make an empty element of `<link>`: use `xpath` for XML.
         """
         head = encodings.decode(self.body[:2048], self.encoding)
-        return guard.is_xml(head, self.headers.get("content-type", ""))
+        return guard.is_xml(head, self._content_type)
 
-    @cached_property
+    @lazy
     def _xml(self) -> XmlDocument:
         from scraper.xpath import XmlDocument
 
@@ -184,7 +185,7 @@ class Response:
         """The JSON-LD and the embedded JSON of the page, parsed when asked for."""
         return self._structured
 
-    @cached_property
+    @lazy
     def _structured(self) -> Structured:
         from scraper.structured import Structured
 
@@ -195,11 +196,11 @@ class Response:
         """The request's `kwargs`, as JSON values; the callback gets them validated."""
         return self.request.kwargs
 
-    @cached_property
+    @lazy
     def data(self) -> Sequence[Any]:
         """Where `Json` markers look: a JSON body, else the values of `structured()`, in order."""
         start = self.body[:64].removeprefix(BOM_UTF8).lstrip()[:1]
-        labelled = "json" in self.headers.get("content-type", "").partition(";")[0].lower()
+        labelled = "json" in self._content_type.partition(";")[0].lower()
         if (labelled and start != b"<") or start in (b"{", b"["):
             return (self.json(),)
         return self.structured().values
@@ -233,7 +234,7 @@ class Response:
 
     # Links --------------------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def base_url(self) -> str:
         """What relative URLs are relative to: `<base href>`, else the page's own URL."""
         try:
@@ -241,7 +242,7 @@ class Response:
         except ExtractionError:  # a page that cannot be read still has a URL to start from
             return self.url
 
-    @cached_property
+    @lazy
     def _resolver(self) -> Resolver:
         base = self.base_url
         return Resolver(base, None if self.memo is None else self.memo.known(base))
@@ -250,7 +251,7 @@ class Response:
         """*url* made absolute, as a browser would; what cannot be is returned as it is."""
         return urls.parse(url, self.base_url) or url
 
-    @cached_property
+    @lazy
     def canonical(self) -> str | None:
         """The address that the page calls its own, absolute, without fragment; None for none.
 
@@ -288,6 +289,8 @@ class Response:
         *nofollow*: True obeys `rel=nofollow` (`ugc`, `sponsored`), `<meta name=robots>` and
         `X-Robots-Tag`; the default is the setting `politeness.nofollow`.
         """
+        if xpath is allow is deny is domains is deny_domains is extensions is attrs is text is None:
+            return self.find_links(plain_query(css), nofollow=nofollow)
         query = LinkQuery(
             css,
             xpath=xpath,
@@ -309,7 +312,7 @@ class Response:
             return []
         return Links(query.find(self.document, self._resolver, follow=not nofollow))
 
-    @cached_property
+    @lazy
     def _forbids_following(self) -> bool:
         return forbids_following(self.document, self.headers.getall("X-Robots-Tag"))
 
@@ -408,7 +411,7 @@ class Response:
 
         return find_form(self, self._owners, css, name, id, index)
 
-    @cached_property
+    @lazy
     def _owners(self) -> Owners:
         from scraper.controls import Owners
 

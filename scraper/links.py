@@ -45,6 +45,7 @@ __all__ = [
     "Links",
     "Memo",
     "Names",
+    "plain_query",
 ]
 
 OPTIONS = frozenset({
@@ -268,6 +269,12 @@ class LinkQuery:
             )
         text = collapse(element.text())
         return any(pattern.search(text) for pattern in self._text or ())
+
+
+@lru_cache(maxsize=256)
+def plain_query(css: str | None) -> LinkQuery:
+    """`LinkQuery(css)`, made once."""
+    return LinkQuery(css)
 
 
 class _Swept:

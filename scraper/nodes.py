@@ -109,7 +109,7 @@ def find(root: Root, queries: tuple[Query, ...]) -> list[LexborNode | str]:
     if len(queries) == 1:
         query = queries[0]
         nodes = select(root, query.css)
-        return [*nodes] if query.take is None else [*take(nodes, query)]
+        return nodes if query.take is None else [*take(nodes, query)]  # type: ignore[return-value]
     wanted: dict[int, list[Query]] = {}
     for query in queries:
         for node in select(root, query.css):

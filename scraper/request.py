@@ -233,9 +233,14 @@ class Request:
         return cls(url, callback, **options)
 
     if TYPE_CHECKING:  # properties, made below
-        url: str
-        callback: str | None
-        options: Options
+
+        @property
+        def url(self) -> str: ...
+        @property
+        def callback(self) -> str | None: ...
+        @property
+        def options(self) -> Options: ...
+
         errback: str | None
         method: str
         headers: Mapping[str, str]

@@ -71,8 +71,8 @@ class Selector:
         one walk, however matches are nested. What costs is `:nth-child()` and its kin: the square
         of the number of siblings, a second for 20,000. Raises `UsageError`.
         """
-        queries = compile_css(selector)
-        return SelectorList(() if isinstance(self._value, str) else find(self._value, queries))
+        queries, value = compile_css(selector), self._value
+        return SelectorList(() if isinstance(value, str) else find(value, queries))
 
     def xpath(
         self, query: str, /, namespaces: Mapping[str, str] | None = None, **variables: Any
@@ -104,7 +104,8 @@ class Selector:
     @property
     def text(self) -> str:
         """All descendant text, white space collapsed."""
-        return collapse(self.raw_text)
+        value = self._value
+        return collapse(value if isinstance(value, str) else _text(value))
 
     @property
     def raw_text(self) -> str:
@@ -346,7 +347,7 @@ class Document(Selector):
             tree = Tree(markup)
         except (SelectolaxError, ValueError, MemoryError) as error:
             raise ExtractionError("parse_limit", f"the parser gave up: {error}") from None
-        super().__init__(tree)
+        self._value = tree
         tree.document = ref(self)
         tree.twin = self.twin = None
 

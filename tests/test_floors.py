@@ -17,7 +17,17 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "scraper"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "redaction", "urls", "resolving", "encoding", "mistakes", "tomlmap"),
+    (
+        "_version",
+        "errors",
+        "redaction",
+        "urls",
+        "resolving",
+        "encoding",
+        "lazy",
+        "mistakes",
+        "tomlmap",
+    ),
     (
         "blame",
         "guard",
