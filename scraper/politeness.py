@@ -202,7 +202,7 @@ class HostState:
         when = self._started_at + self.delay
         if when < self.quiet_until:
             when = self.quiet_until
-        return when if when > now else now
+        return max(now, when)
 
     # What happened
 
