@@ -71,7 +71,9 @@ class Admission:
 
     # ── the ways in ──────────────────────────────────────────────────────────────────────
 
-    def links(self, requests: Sequence[Request], lease: Lease, counts: Counter[str]) -> list[Found]:
+    def links(
+        self, requests: Sequence[Request], lease: Lease, counts: dict[str, int]
+    ) -> list[Found]:
         """What a page's callback yielded. Counts what is refused by reason."""
         found: list[Found] = []
         known, refused, depth = self._known, self._refused, lease.depth + 1
@@ -126,7 +128,7 @@ class Admission:
             self._refused.clear()
         return gate(request.url, lease.depth, self.scope, self._limits, start=lease.start)
 
-    def seeds(self, requests: Sequence[Request], counts: Counter[str]) -> list[Found]:
+    def seeds(self, requests: Sequence[Request], counts: dict[str, int]) -> list[Found]:
         """What `start()` yielded. They define the scope.
 
         `start()` runs again from its top after a crash, so what is not `unique` is known by its
@@ -161,7 +163,7 @@ class Admission:
     # ── the gates ────────────────────────────────────────────────────────────────────────
 
     def _passes(
-        self, request: Request, depth: int, identity: int | None, counts: Counter[str]
+        self, request: Request, depth: int, identity: int | None, counts: dict[str, int]
     ) -> bool:
         refusal = gate(request.url, depth, self.scope, self._limits)
         if refusal is None and self.traps.full:

@@ -198,7 +198,7 @@ class Gate:
         stocked = host.soon if host.state.proven and not host.parked else 0
         self._stock += stocked - host.stocked
         host.stocked = stocked
-        if host.held and host.low and not host.dry:
+        if host.held and not host.dry and host.low:
             self._thirsty.add(host.key)
         else:
             self._thirsty.discard(host.key)
@@ -208,22 +208,26 @@ class Gate:
     def touch(self, host: Host, now: float) -> None:
         """Something about *host* changed: put it in line, if it has anything to do."""
         self._count(host)
-        if host.refusal is not None:
-            self._refuse_calls(host, FetchError(host.refusal, host.key))
+        refusal = host.refusal
+        if refusal is not None:
+            self._refuse_calls(host, FetchError(refusal, host.key))
             if host.leases:
                 self._line_up(host, now, pages=True)
             return
+        if host.in_pages and not host.calls:
+            return  # it stands in line, as it mostly does; once first, it is looked at again
         ready = host.state.ready_at(now)
         if ready is None or not (host.calls or host.leases):
             return  # the end of an exchange, or new work, will touch it again
+        needs_robots = host.origin.needs_fetch(now)
         if host.calls and host.calls[0].exempt:
             self._line_up(host, ready)
-        elif host.origin.needs_fetch(now):
+        elif needs_robots:
             if not host.origin.fetching:
                 self._line_up(host, max(ready, now + host.origin.wait(now)))
         elif host.calls:
             self._line_up(host, ready)
-        if host.leases and not host.origin.needs_fetch(now):
+        if host.leases and not needs_robots:
             self._line_up(host, ready, pages=True)
 
     def _line_up(self, host: Host, when: float, *, pages: bool = False) -> None:
@@ -385,7 +389,8 @@ class Gate:
                 self.parked_pages -= host.page_probe
             else:
                 self._probing -= 1
-        self._admit_unproven(now)
+        if self._unproven:
+            self._admit_unproven(now)
         self.touch(host, now)
         self._wake()
 

@@ -66,7 +66,7 @@ def observe(item: Any) -> Observation:
     except Exception:  # noqa: BLE001 - a mapping's own methods may do anything
         values = {}
     names = tuple(values)
-    if not hasattr(kind, "__pydantic_fields__") and not all(map(_is_name, names)):
+    if not (hasattr(kind, "__pydantic_fields__") or _are_names(names)):
         values = {_name(name): value for name, value in values.items()}
         names = tuple(values)
     if len(names) > MOST:
@@ -102,7 +102,17 @@ def lost(
 
 
 _KEPT = frozenset({type(None), bool, float, date, datetime})
+_STR = frozenset({str})
 _TOLD = _KEPT | {int, str, Decimal}
+
+
+def _are_names(names: tuple[object, ...]) -> bool:
+    """Whether all of *names* can stay as they are; short ones are looked at together."""
+    if _STR.issuperset(map(type, names)):
+        text = "".join(names)  # type: ignore[arg-type]
+        if len(text) <= NAME:
+            return text.isprintable()
+    return all(map(_is_name, names))
 
 
 def _is_name(name: object) -> bool:

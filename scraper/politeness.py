@@ -131,6 +131,10 @@ class HostState:
 
     Call `started` and `ended` around each HTTP exchange (robots.txt included). An exchange that
     was started and never sent ends with `unused`.
+
+    `proven`: the host has answered, and its last exchange did not fail. `refusal`: the reason code
+    with which all its requests end, once the host is given up. `delay`: seconds between starts, at
+    least. All three are asked many times for each page, so they are kept and not worked out.
     """
 
     __slots__ = (
@@ -144,19 +148,24 @@ class HostState:
         "_lost_at",
         "_paused_at",
         "_pauses",
-        "_refusal",
         "_started_at",
         "_unreached",
         "_window",
+        "delay",
         "in_flight",
         "policy",
+        "proven",
         "quiet_until",
+        "refusal",
     )
 
     def __init__(self, policy: HostPolicy) -> None:
         self.policy = policy
         self.in_flight = 0
         self.quiet_until = -math.inf
+        self.delay = policy.delay
+        self.proven = False
+        self.refusal: str | None = None
         self._crawl_delay = 0.0
         self._started_at = -math.inf  # the last start
         # What started before one of these tells of the same event again:
@@ -171,29 +180,13 @@ class HostState:
         self._unreached = 0  # tries in a row without a connection
         self._answered = False
         self._failed_last = False
-        self._refusal: str | None = None
 
     # What may happen
 
     @property
-    def proven(self) -> bool:
-        """The host has answered, and its last exchange did not fail."""
-        return self._answered and not self._failed_last
-
-    @property
-    def refusal(self) -> str | None:
-        """The reason code with which all its requests end, once the host is given up."""
-        return self._refusal
-
-    @property
-    def delay(self) -> float:
-        """Seconds between starts, at least."""
-        return max(self.policy.delay, self._crawl_delay)
-
-    @property
     def limit(self) -> int:
         """Exchanges that may run at once."""
-        if not self._answered or self._failed_last:
+        if not self.proven:
             return 1
         return int(self._window) if self.policy.adaptive else self.policy.per_host
 
@@ -202,11 +195,14 @@ class HostState:
 
         None: not before one that is in flight has ended. `inf`: never, the host was given up.
         """
-        if self._refusal is not None:
+        if self.refusal is not None:
             return math.inf
         if self.in_flight >= self.limit:
             return None
-        return max(now, self._started_at + self.delay, self.quiet_until)
+        when = self._started_at + self.delay
+        if when < self.quiet_until:
+            when = self.quiet_until
+        return max(now, when)
 
     # What happened
 
@@ -242,6 +238,7 @@ class HostState:
     def set_crawl_delay(self, seconds: float | None) -> None:
         """What robots.txt asks for, in seconds; None when it does not."""
         self._crawl_delay = min(seconds or 0.0, self.policy.max_crawl_delay)
+        self.delay = max(self.policy.delay, self._crawl_delay)
 
     def _left(self, now: float) -> bool:
         """Free a place. Returns whether nothing else was in flight."""
@@ -255,7 +252,7 @@ class HostState:
         return True
 
     def _answer(self, now: float, exchange: Exchange, alone: bool, jitter: float) -> None:
-        self._answered = True
+        self._answered = self.proven = True
         self._failed_last = False
         self._unreached = 0
         status = exchange.status
@@ -272,12 +269,12 @@ class HostState:
         self._paused_at = now
         self._pauses += 1
         if self._pauses >= self.policy.max_pauses:
-            self._refusal = "throttled"
+            self.refusal = "throttled"
         asked = min(exchange.retry_after or 0.0, self.policy.max_retry_after)
         self._rest(now, max(asked, FLOOR) if asked > 0 else _backoff(self._pauses, jitter, CEILING))
 
     def _failure(self, now: float, exchange: Exchange, jitter: float) -> None:
-        self._failed_last = True
+        self._failed_last, self.proven = True, False
         self._cut(now, exchange)
         if exchange.kind == "broken":
             self._unreached = 0
@@ -285,7 +282,7 @@ class HostState:
             self._lost_at = now
             self._unreached += 1
             if self._unreached >= MAX_UNREACHED:
-                self._refusal = exchange.reason
+                self.refusal = exchange.reason
             elif self._answered:  # it was there: if it restarts, its pages should not pay
                 self._rest(now, _backoff(self._unreached, jitter, RETURN_CEILING))
 
@@ -329,8 +326,8 @@ class HostState:
             record["quiet"] = round(now_wall + (self.quiet_until - now_mono), 3)
         if self._crawl_delay:
             record["crawl_delay"] = self._crawl_delay
-        if self._refusal is not None:
-            record["refusal"] = self._refusal
+        if self.refusal is not None:
+            record["refusal"] = self.refusal
         return json.dumps(record, separators=(",", ":")).encode()
 
     @classmethod
@@ -351,7 +348,7 @@ class HostState:
         state.set_crawl_delay(number("crawl_delay", 0.0))
         state._pauses = min(int(number("pauses", 0)), policy.max_pauses)
         state._unreached = min(int(number("unreached", 0)), MAX_UNREACHED - 1)
-        state._refusal = record.text("refusal")
+        state.refusal = record.text("refusal")
         rest = min(number("quiet", 0.0) - now_wall, max(policy.max_retry_after, CEILING))
         if rest > 0:
             state.quiet_until = now_mono + rest
@@ -362,10 +359,11 @@ class HostState:
         state._answered, state._failed_last = flag("answered"), flag("failed_last")
         if age > STALE:
             state._window, state._baseline, state._answered = 1.0, 0.0, False
+        state.proven = state._answered and not state._failed_last
         return state
 
     def __repr__(self) -> str:
-        given_up = f", given up: {self._refusal}" if self._refusal else ""
+        given_up = f", given up: {self.refusal}" if self.refusal else ""
         return (
             f"<HostState {self.in_flight}/{self.limit} in flight, {self._pauses} pauses{given_up}>"
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -282,7 +282,7 @@ class Scheduler:
         self.tally.settle(counts, group.batch)
         self._barren = False
 
-    def _keep(self, page: StagedPage, counts: Counter[str]) -> None:
+    def _keep(self, page: StagedPage, counts: dict[str, int]) -> None:
         self._claims.decide(page)
         if self.limits.max_items:
             before = len(page.items)
@@ -311,7 +311,7 @@ class Scheduler:
 
     def _seed(self, seeds: Seeds) -> None:
         group = self._open_group()
-        counts: Counter[str] = Counter()
+        counts: dict[str, int] = defaultdict(int)
         group.batch.seeds += self.admission.seeds(seeds.requests, counts)
         self.tally.settle(counts, group.batch)
         if seeds.done:

@@ -31,15 +31,13 @@ class Tally:
     def __getitem__(self, name: str) -> int:
         return self.totals[name]
 
-    def settle(self, counts: Counter[str], batch: Batch) -> None:
+    def settle(self, counts: Mapping[str, int], batch: Batch) -> None:
         """Count what became of a page, in its own batch."""
-        batch.counts.update(counts)
-        self.totals.update(counts)
+        _add(counts, self.totals, batch.counts)
 
     def note(self, **increments: int) -> None:
         """Count what is worth no commit of its own."""
-        self.totals.update(increments)
-        self._carried.update(increments)
+        _add(increments, self.totals, self._carried)
 
     def complete(self, batch: Batch, sent: int) -> None:
         """Add to *batch* what was noted, the time spent, and the requests *sent* in all."""
@@ -72,3 +70,11 @@ class Tally:
         if limits.max_errors and self.errors >= limits.max_errors:
             return Stop("failed", f"crawl.max_errors = {limits.max_errors} was reached")
         return None
+
+
+def _add(increments: Mapping[str, int], one: dict[str, int], other: dict[str, int]) -> None:
+    """Add *increments* to both. `Counter.update` takes ten times as long for the few that a page
+    has."""
+    for name, number in increments.items():
+        one[name] = one.get(name, 0) + number
+        other[name] = other.get(name, 0) + number

@@ -43,6 +43,8 @@ def template(url: str) -> str:
 
 def _general(match: re.Match[str]) -> str:
     token = match[0]
+    if token.isdecimal():
+        return "{n}"
     if token[0] == "%":
         return token
     if token[0] == ";":

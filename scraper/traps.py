@@ -173,7 +173,7 @@ class Traps:
         self._templates = _Table("template.", KEPT)
         self._hosts = _Table("host.", 1 << 62)
         self._same = _Table("same.", KEPT)  # hosts: `pages` of one body, `last` with it
-        self._going: dict[int, str] = {}  # lease → template
+        self._going: dict[int, tuple[str, _Row]] = {}  # lease → template; its row stays, being busy
         self._lengths: Counter[tuple[str, int]] = Counter()
         self._bodies: Counter[tuple[str, int]] = Counter()
         self._told = 0
@@ -206,7 +206,7 @@ class Traps:
                 return "trap"
             host.busy += 1
         row.busy += 1
-        self._going[lease.id] = name
+        self._going[lease.id] = name, row
         return None
 
     def over(self, url: str, host: str) -> bool:
@@ -223,12 +223,12 @@ class Traps:
 
     def settle(self, lease: Lease, verdict: Verdict) -> None:
         """What became of *lease*: counted, unless it was put off or never sent."""
-        name = self._going.pop(lease.id, None)
-        if name is None:
+        going = self._going.pop(lease.id, None)
+        if going is None:
             if isinstance(verdict, Dead) and verdict.reason == "trap":
                 self._refused(lease)
             return
-        row = self._templates.row(name)
+        name, row = going
         row.busy -= 1
         counts = not isinstance(verdict, Again) or verdict.charged > 0
         if self._per_host:
@@ -245,7 +245,8 @@ class Traps:
         row.pages += 1
         if self._per_template or row.pages % STORED_EACH == 0:
             self._templates.touch(name)
-        self._used_up(name, row.pages, self._per_template, "crawl.max_pages_per_template")
+        if self._per_template:
+            self._used_up(name, row.pages, self._per_template, "crawl.max_pages_per_template")
         missing = self._warning - row.pages
         if 0 <= missing < SAMPLE:
             row.sample.append(url)
@@ -329,7 +330,7 @@ class Traps:
 
 def _seen(counter: Counter[tuple[str, int]], key: tuple[str, int]) -> int:
     """How often *key* was counted before; the rare ones are forgotten when there are too many."""
-    before = counter[key]
+    before = counter.get(key, 0)
     if not before and len(counter) >= KEPT:
         kept = counter.most_common(KEPT // 2)
         counter.clear()

@@ -49,6 +49,9 @@ Process = Callable[[Any, StagedPage], Awaitable[Any]]
 _NOT_THE_ITEMS = (Throttled, Retry, ConfigError, DamagedState, OutOfResource)
 """What a stage may raise that concerns the page or the crawl: it passes through `Chain.run`."""
 
+_ITEMS = (dict, BaseModel, Mapping)
+"""What an item may be, beside a dataclass: first what is told apart at once."""
+
 _MAX_REASONS = 100
 """Reasons given to `Drop` that are counted by name; they are user data, and counters are stored."""
 
@@ -56,7 +59,7 @@ _SINK_METHODS = ("key", "open", "rewind", "publish", "set_aside", "aclose", "des
 _DELIVERS = {"rewind": "write", "redo": "apply"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivered:
     """The item reached the chain's end, as `item`."""
 
@@ -186,19 +189,20 @@ class Chain:
         staged = page.begin()
         if isinstance(item, Invalid):
             return self._settle(staged, self._reject(item.error, page))
-        if not isinstance(item, BaseModel | Mapping) and not _is_dataclass_value(item):
+        if not isinstance(item, _ITEMS) and not _is_dataclass_value(item):
             page.items.pop()
             named = "; of a named tuple yield its _asdict()" if hasattr(item, "_asdict") else ""
             raise TypeError(
                 f"a callback yields items (Item, pydantic model, dataclass, dict), requests and"
                 f" lists of them, not {type(item).__name__}{named}"
             )
-        page.show(type(item).__name__, quarantine.values_of(item))
+        kind = type(item).__name__
+        self.seen.add(kind)
+        page.show(kind, quarantine.values_of(item))
         return self._settle(staged, await self._pass(item, page))
 
     async def _pass(self, item: Any, page: StagedPage) -> ItemResult:
         name = ""
-        self.seen.add(type(item).__name__)
         try:
             for name, process, items in self._steps:
                 if items is not None and type(item).__name__ not in items:

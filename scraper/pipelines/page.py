@@ -6,7 +6,6 @@ import os
 import tempfile
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +104,7 @@ class StagedPage:
         "__weakref__",
         "_current",
         "_end",
+        "_faulty",
         "_file",
         "_held",
         "_provenance",
@@ -142,7 +142,8 @@ class StagedPage:
         self.limits = limits
         self.items: list[StagedItem] = []
         self.staged = 0
-        self._current = StagedItem()
+        self._current: StagedItem  # since `begin`
+        self._faulty = False
         self._held = 0  # bytes of records in memory that could be spilled
         self._end = 0  # of the temporary file
         self._provenance: Mapping[str, Any] | None = None
@@ -159,9 +160,9 @@ class StagedPage:
                 f"{urls.redact(self.url)} yields more than {self.limits.items:,} items",
                 hint="Raise crawl.max_items_per_page, or look for a loop that never ends.",
             )
-        self._current = StagedItem()
-        self.items.append(self._current)
-        return self._current
+        self._current = item = StagedItem()
+        self.items.append(item)
+        return item
 
     def stage(self, sink: Sink, record: Any, size: int) -> None:
         """Keep *record* for *sink* until the page is committed. *size*: bytes, for the bounds.
@@ -209,7 +210,7 @@ class StagedPage:
 
     def reject(self, fault: Fault) -> None:
         """The current item is at fault: what else becomes of it is up to the chain."""
-        self._current.fault = fault
+        self._current.fault, self._faulty = fault, True
 
     def withdraw(self) -> None:
         """Forget what the current item staged and claimed: it failed."""
@@ -269,7 +270,7 @@ class StagedPage:
 
         *failed*: the items are the errback's.
         """
-        if earlier is not None or failed or any(item.fault for item in self.items):
+        if earlier is not None or failed or self._faulty:
             self._take_digests()
         self._shown.clear()
         if earlier is None:
@@ -292,6 +293,8 @@ class StagedPage:
         an item that a later stage dropped before it came anywhere.
         """
         for item in self.items:
+            if not item.claims:
+                continue
             held: list[Claim] = []
             for claim in item.claims:
                 if not item.delivered and claim.after == len(item.records):
@@ -318,10 +321,11 @@ class StagedPage:
                 break
             delivered += item.delivered
 
-    def count(self, counts: Counter[str]) -> None:
+    def count(self, counts: dict[str, int]) -> None:
         """Add this page's items to *counts*: `items`, `dropped`, `rejected`, and by reason."""
         for item in self.items:
-            counts.update(item.counted)
+            for name in item.counted:
+                counts[name] = counts.get(name, 0) + 1
 
     def observations(self) -> Iterator[Observation | Lost]:
         """What was noted, as it turned out: an item that is a duplicate was lost. Once."""
@@ -347,7 +351,6 @@ class StagedPage:
         """Forget everything, the temporary file included. Idempotent."""
         self.items.clear()
         self._shown.clear()
-        self._current = StagedItem()
         self.staged = self._held = 0
         if self._file is not None:
             self._file.close()

@@ -164,6 +164,8 @@ def _is_dataclass_value(value: object) -> bool:
 
 def values_of(item: Any) -> dict[str, Any]:
     """The values of an item of any kind, shallow and without running validators or serializers."""
+    if type(item) is dict:
+        return item.copy()
     if isinstance(item, BaseModel):
         return {**item.__dict__, **(item.__pydantic_extra__ or {})}
     if _is_dataclass_value(item):
