@@ -14,7 +14,6 @@ import logging
 import resource
 import time
 from collections.abc import AsyncGenerator, Callable
-from functools import lru_cache
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -22,12 +21,13 @@ from ssl import SSLContext
 from typing import Any
 
 import aiohttp
-import yarl
 
 from scraper import credentials, urls
 from scraper.config import Http
-from scraper.download import coding, failures, saving, wire
+from scraper.download import coding, failures, saving, targets, wire
 from scraper.download.cookies import Jars, Place
+from scraper.download.deadlines import Deadlines, Limit
+from scraper.download.direct import KNOWN, METHODS, Answer, Direct
 from scraper.errors import FetchError
 from scraper.http import Headers, Options, Request, Response
 from scraper.saved import SavedResponse
@@ -44,6 +44,9 @@ MAX_WARNED = 1000  # hosts whose unchecked certificates, or missing credentials,
 
 # All that aiohttp, the event loop or the codecs raise for what happens outside this process.
 _OUTSIDE = (FetchError, aiohttp.ClientError, OSError, ValueError, RuntimeError)
+
+
+Answered = Answer | aiohttp.ClientResponse
 
 
 def _nobody(host: str) -> bool:
@@ -85,6 +88,9 @@ class AiohttpDownloader:
         self._counters = wire.Counters(_keep())
         self._resolver: wire.Resolver | None = None
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        self._direct: Direct | None = None
+        self._deadlines = Deadlines()
+        self._timeout = self._until(http.connect_timeout)
         self._guarded = not http.allow_private
         self._max_headers = int(http.max_headers)
         self._max_wire = int(http.max_wire)
@@ -111,6 +117,8 @@ class AiohttpDownloader:
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
+        self._direct = None
+        self._deadlines.close()
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
@@ -124,15 +132,17 @@ class AiohttpDownloader:
         *fresh*: on a new connection, so that it is sent exactly once.
         """
         started = time.monotonic()
-        proxy = request.options.proxy or self._http.proxy
+        options = request.options
+        proxy = options.proxy or self._http.proxy
+        limit = self._deadlines.limit(options.timeout or self._http.timeout)
         try:
-            answer = await self._exchange(request, proxy, started, fresh=fresh)
+            answer = await self._exchange(request, proxy, limit, started, fresh=fresh)
             try:
                 _check(answer, request, proxied=proxy is not None)
                 headers = self._read_headers(answer, request)
-                if request.options.into is not None and 200 <= answer.status < 300:
-                    return await self._save(answer, request, headers, started)
-                body = await self._body(answer)
+                if options.into is not None and 200 <= answer.status < 300:
+                    return await self._save(answer, request, headers, limit, started)
+                body = await self._body(answer, limit)
             except BaseException:
                 answer.close()
                 raise
@@ -146,15 +156,16 @@ class AiohttpDownloader:
     # The request ----------------------------------------------------------------------------
 
     async def _exchange(
-        self, request: Request, proxy: str | None, started: float, *, fresh: bool
-    ) -> aiohttp.ClientResponse:
+        self, request: Request, proxy: str | None, limit: Limit, started: float, *, fresh: bool
+    ) -> Answered:
         """Send *request* until its answer's header is there."""
         try:
-            return await self._send(request, proxy, fresh=fresh)
+            with limit:
+                return await self._send(request, proxy, fresh=fresh)
         except wire.Dropped as drop:
             if not drop.reused or drop.partial or not request.options.repeatable:
                 raise
-            return await self._again(request, proxy)
+            return await self._again(request, proxy, limit)
         except aiohttp.ClientConnectorError as error:
             if not failures.out_of_descriptors(error):
                 raise
@@ -163,38 +174,46 @@ class AiohttpDownloader:
         while True:
             self._counters.close_idle()
             await asyncio.sleep(PAUSE)
+            limit.renew()
             try:
-                return await self._send(request, proxy, fresh=True)
+                with limit:
+                    return await self._send(request, proxy, fresh=True)
             except aiohttp.ClientConnectorError as error:
                 if not failures.out_of_descriptors(error) or time.monotonic() > deadline:
                     raise
 
-    async def _again(self, request: Request, proxy: str | None) -> aiohttp.ClientResponse:
+    async def _again(self, request: Request, proxy: str | None, limit: Limit) -> Answered:
         """The second and last time; a failure tells that it was sent twice."""
+        limit.renew()
         try:
-            return await self._send(request, proxy, fresh=True)
+            with limit:
+                return await self._send(request, proxy, fresh=True)
         except _OUTSIDE as error:
             failure = failures.translate(error, request.url, proxied=proxy is not None)
             failure.sends = 2
         raise failure
 
-    async def _send(
-        self, request: Request, proxy: str | None, *, fresh: bool
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, proxy: str | None, *, fresh: bool) -> Answered:
         options = request.options
         url = request.url
+        own = self._headers(url, options)
+        plain = not (proxy or fresh or options.body or options.into) and options.method in METHODS
+        if plain and KNOWN and (own is None or "expect" not in map(str.lower, own)):
+            if self._direct is None:
+                session = self._session(guarded=self._guarded, fresh=False)
+                self._direct = Direct(session, self._counters, self._http, self._trust)
+            origin, path = targets.parts(url)
+            timeout = self._timeout if options.timeout is None else self._until(options.timeout)
+            return await self._direct.ask(options.method, origin, path, own, timeout)
         extra: dict[str, Any] = {}
         if options.timeout is not None:
-            extra["timeout"] = aiohttp.ClientTimeout(
-                total=options.timeout,
-                connect=min(options.timeout, self._http.connect_timeout),
-                # A file may take long to come, but it must be coming.
-                sock_read=None if options.into is None else self._http.timeout,
-            )
+            # A file may take long to come, but it must be coming.
+            silence = None if options.into is None else self._http.timeout
+            extra["timeout"] = self._until(options.timeout, silence)
         if url.startswith("https:"):
             extra["ssl"] = self._trust(url)
         if proxy is not None:
-            extra["proxy"] = _proxy(proxy)
+            extra["proxy"] = targets.proxy(proxy)
             if self._guarded and wire.is_private_literal(Place.of(url).host):
                 raise FetchError("private_address", detail=f"it is a {wire.PRIVATE}")
         if options.body:
@@ -204,11 +223,16 @@ class AiohttpDownloader:
         session = self._session(guarded=self._guarded and proxy is None, fresh=fresh)
         return await session.request(
             options.method,
-            _target(url),
-            headers=self._headers(url, options),
+            targets.url(url),
+            headers=own,
             allow_redirects=False,
             **extra,
         )
+
+    def _until(self, seconds: float, silence: float | None = None) -> aiohttp.ClientTimeout:
+        """What aiohttp is to time: until a connection stands. The whole is timed by a `Limit`."""
+        connect = min(seconds, self._http.connect_timeout)
+        return aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence)
 
     def _headers(self, url: str, options: Options) -> dict[str, str] | None:
         """The fields of this request beside those that the session sends with each."""
@@ -264,7 +288,7 @@ class AiohttpDownloader:
 
     # The answer -----------------------------------------------------------------------------
 
-    def _read_headers(self, answer: aiohttp.ClientResponse, request: Request) -> Headers:
+    def _read_headers(self, answer: Answered, request: Request) -> Headers:
         # Isomorphic, as the Fetch Standard reads header values: nothing is lost, nothing fails.
         raw = answer.raw_headers
         if sum(map(len, chain.from_iterable(raw))) + 4 * len(raw) > self._max_headers:
@@ -275,53 +299,55 @@ class AiohttpDownloader:
             self._jars.store(request.options.session, request.url, cookies, self._now())
         return Headers(fields)
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, answer: Answered, limit: Limit) -> bytes:
         """The whole body, its codings undone."""
         content = answer.content
         if content.at_eof():
             return b""
         codings = _codings(answer)
-        limit = self._max_wire if codings else self._max_plain
-        _announced(answer, limit)
-        first = await content.readany()
-        if content.at_eof() and len(first) <= limit:
-            pieces, size = [first], len(first)
+        most = self._max_wire if codings else self._max_plain
+        _announced(answer, most)
+        if content.is_eof() and content.total_bytes <= most:  # it came with its header
+            pieces, size = [content.read_nowait()], content.total_bytes
         else:
-            pieces, size = await self._rest(content, first, limit)
+            with limit:
+                pieces, size = await self._pieces(content, most)
         self.bytes_received += size
         if codings and size:
             return await self._decode(pieces, codings)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _rest(
-        self, content: aiohttp.StreamReader, first: bytes, limit: int
-    ) -> tuple[list[bytes], int]:
-        """The pieces of *content* to its end, and their size."""
+    async def _pieces(self, content: aiohttp.StreamReader, most: int) -> tuple[list[bytes], int]:
+        """The pieces of *content* to its end, and their size: *most* bytes."""
+        first = await content.readany()
         pieces, size = [first], len(first)
         pace = wire.Pace(self._http.min_rate, self._window, size)
-        while not content.at_eof():
-            if size > limit:
-                break
+        while size <= most:
+            if content.at_eof():
+                return pieces, size
             piece = await content.readany()
             pieces.append(piece)
             size += len(piece)
             pace.look(size)
-        if size > limit:
-            raise FetchError("body_too_large", detail=f"more than {limit:,} bytes")
-        return pieces, size
+        raise FetchError("body_too_large", detail=f"more than {most:,} bytes")
 
     async def _save(
-        self, answer: aiohttp.ClientResponse, request: Request, headers: Headers, started: float
+        self,
+        answer: Answered,
+        request: Request,
+        headers: Headers,
+        limit: Limit,
+        started: float,
     ) -> SavedResponse:
         """The body goes where the request says, under the limit that it says."""
         elapsed = time.monotonic() - started
-        path, limit = request.options.into or ("", 0)
-        _announced(answer, limit)
+        path, most = request.options.into or ("", 0)
+        _announced(answer, most)
         size, saved = await saving.save(
-            self._arriving(answer.content, limit),
+            self._arriving(answer.content, limit, most),
             path,
             _codings(answer),
-            limit=limit,
+            limit=most,
             layers=self._http.max_codings,
         )
         self.bytes_received += size
@@ -336,15 +362,16 @@ class AiohttpDownloader:
         )
 
     async def _arriving(
-        self, content: aiohttp.StreamReader, limit: int
+        self, content: aiohttp.StreamReader, limit: Limit, most: int
     ) -> AsyncGenerator[bytes, None]:
         size = 0
         pace = wire.Pace(self._http.min_rate, self._window, size)
         while not content.at_eof():
-            piece = await content.readany()
+            with limit:
+                piece = await content.readany()
             size += len(piece)
-            if size > limit:
-                raise FetchError("body_too_large", detail=f"more than {limit:,} bytes")
+            if size > most:
+                raise FetchError("body_too_large", detail=f"more than {most:,} bytes")
             yield piece
             pace.look(size)
 
@@ -358,7 +385,7 @@ class AiohttpDownloader:
         return body.getvalue()
 
 
-def _check(answer: aiohttp.ClientResponse, request: Request, *, proxied: bool) -> None:
+def _check(answer: Answered, request: Request, *, proxied: bool) -> None:
     """Turn away answers that are none. Raises `FetchError`."""
     status = answer.status
     if status < 200 or status > 999:
@@ -373,13 +400,13 @@ def _check(answer: aiohttp.ClientResponse, request: Request, *, proxied: bool) -
         raise FetchError("proxy_connect", detail=f"by proxy: status {status}", sent=True)
 
 
-def _announced(answer: aiohttp.ClientResponse, limit: int) -> None:
-    size = answer.content_length
-    if size is not None and size > limit:
+def _announced(answer: Answered, most: int) -> None:
+    size = int(answer.headers.get("Content-Length", 0))  # the parser has seen that it is a number
+    if size > most:
         raise FetchError("body_too_large", detail=f"{size:,} bytes announced")
 
 
-def _codings(answer: aiohttp.ClientResponse) -> list[str]:
+def _codings(answer: Answered) -> list[str]:
     """Every coding of the body but `chunked`, in the order of their application."""
     headers = answer.headers
     fields = headers.getall("Content-Encoding", [])
@@ -387,36 +414,6 @@ def _codings(answer: aiohttp.ClientResponse) -> list[str]:
     if transfer.lower() != "chunked":
         fields += [name for name in transfer.split(",") if name.strip().lower() != "chunked"]
     return coding.named(fields) if fields else fields
-
-
-def _target(url: str) -> yarl.URL:
-    """*url* for aiohttp, so that its bytes go out unchanged. Raises `FetchError`."""
-    end = url.find("/", 8)  # behind the shortest authority
-    origin = _origin(url[:end]) if end > 0 else None
-    path = url[end:].partition("#")[0]
-    if origin is None or not path.isascii() or not path.isprintable() or " " in path:
-        raise FetchError("url_invalid", detail="not an http(s) URL")
-    # The query goes along as a part of the path: yarl would forget an empty one.
-    return yarl.URL.build(scheme=origin[0], authority=origin[1], path=path, encoded=True)
-
-
-@lru_cache(maxsize=4096)
-def _origin(text: str) -> tuple[str, str] | None:
-    """Scheme and authority of *text* if it is what an http(s) href starts with."""
-    href = f"{text}/"
-    if not urls.is_web(href) or urls.parse(href) != href:
-        return None
-    scheme, _, authority = text.partition("://")
-    return scheme, authority
-
-
-def _proxy(proxy: str) -> yarl.URL:
-    """*proxy* for aiohttp, userinfo included: it becomes `Proxy-Authorization`."""
-    if not urls.is_web(proxy):
-        raise FetchError(
-            "proxy_connect", detail="a proxy is http://[user:password@]host:port", temporary=False
-        )
-    return yarl.URL(proxy)
 
 
 def _utf8(value: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
+from typing import Any, Protocol
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import aiohttp
@@ -39,20 +39,42 @@ PRIVATE = "private address"
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
+class Exchange(Protocol):
+    """An exchange, as far as it matters whether its connection is in use."""
+
+    @property
+    def closed(self) -> bool: ...
+
+
 @dataclass(slots=True)
 class Counters:
     """What went over the wire, and the connections that served at least one exchange."""
 
     keep: int  # connections that are kept open, at most
     sent: int = 0
-    used: WeakKeyDictionary[Any, ReferenceType[aiohttp.ClientResponse]] = field(
+    used: WeakKeyDictionary[Any, list[ReferenceType[Exchange]]] = field(
         default_factory=WeakKeyDictionary
     )  # protocol to its last exchange, held weakly: that one holds the protocol
+
+    def answered(self, protocol: Any, exchange: Exchange) -> None:
+        """*exchange* has its answer's header, by *protocol*: too many of these are not kept."""
+        last = self.used.get(protocol)
+        if last is None:
+            self.used[protocol] = [ref(exchange)]
+        else:  # to write a weak key costs ten times what it costs to read it
+            last[0] = ref(exchange)
+        if len(self.used) > self.keep:
+            protocol.force_close()
+
+    def dropped(self, protocol: Any, error: Exception) -> Dropped:
+        """What it means that *protocol* ended by *error* before the answer's header did."""
+        partial = not isinstance(getattr(error, "message", ""), str)
+        return Dropped(reused=protocol in self.used, partial=partial)
 
     def close_idle(self) -> None:
         """Close the connections that wait for their next exchange, and keep fewer from now on."""
         self.keep = max(MIN_KEPT, min(self.keep, len(self.used) // 2))
-        for protocol, last in list(self.used.items()):
+        for protocol, [last] in list(self.used.items()):
             exchange = last()
             if exchange is None or exchange.closed:
                 protocol.close()
@@ -93,10 +115,10 @@ class Dropped(aiohttp.ClientError):
         self.partial = partial
 
 
-def _exchange(counters: Counters) -> type[aiohttp.ClientResponse]:
+def _counted(counters: Counters) -> type[aiohttp.ClientResponse]:
     """The class of an exchange: counts what is sent, tells stale connections from dead ones."""
 
-    class Exchange(aiohttp.ClientResponse):
+    class Counted(aiohttp.ClientResponse):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)  # it is made when the request's header went out
             counters.sent += 1
@@ -106,14 +128,11 @@ def _exchange(counters: Counters) -> type[aiohttp.ClientResponse]:
             try:
                 await super().start(connection)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                partial = not isinstance(getattr(error, "message", ""), str)
-                raise Dropped(reused=protocol in counters.used, partial=partial) from error
-            counters.used[protocol] = ref(self)
-            if len(counters.used) > counters.keep:
-                protocol.force_close()
+                raise counters.dropped(protocol, error) from error
+            counters.answered(protocol, self)
             return self
 
-    return Exchange
+    return Counted
 
 
 def session(
@@ -148,9 +167,9 @@ def session(
     return aiohttp.ClientSession(
         connector=connector,
         headers=always,
-        response_class=_exchange(counters),
+        response_class=_counted(counters),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=http.timeout, connect=http.connect_timeout),
+        timeout=aiohttp.ClientTimeout(total=None, connect=http.connect_timeout),
         auto_decompress=False,
         raise_for_status=False,
         trust_env=False,
