@@ -375,19 +375,20 @@ class Memo:
     When a table is full its oldest entries, or all, are forgotten: that costs time, nothing else.
     """
 
-    __slots__ = ("_directories", "_requests", "_sites", "nofollow")
+    __slots__ = ("_directories", "_held", "_requests", "_sites", "nofollow")
 
     _requests: dict[tuple[str | None, str | None], dict[str, Any]]
 
-    DIRECTORIES = 64
+    DIRECTORIES = 1000
     SITES = 4
-    HREFS = 2048
-    """Of a directory; of a site, sixteen times as many."""
+    HREFS = 130_000
+    """Of all directories together, and of all sites."""
     REQUESTS = 50_000
 
     def __init__(self, *, nofollow: bool = False) -> None:
         self.nofollow = nofollow
         self._directories: dict[str, Known] = {}
+        self._held = 0  # hrefs in them, as they were when they were last asked for
         self._sites: dict[str, Table] = {}
         self._requests = {}
 
@@ -396,12 +397,14 @@ class Memo:
         key = directory(base)
         known = self._directories.pop(key, None)
         if known is None:
-            if len(self._directories) >= self.DIRECTORIES:
-                del self._directories[next(iter(self._directories))]
             known = Known(key)
             known.site = self._site(known.origin)
-        known.bound(self.HREFS)
-        known.site.bound(16 * self.HREFS)
+        self._held += known.grown()
+        while self._held > self.HREFS or len(self._directories) >= self.DIRECTORIES:
+            oldest = self._directories.pop(next(iter(self._directories), key), known)
+            self._held -= oldest.forget()
+        if len(known.site) > self.HREFS // self.SITES:
+            known.site.forget()
         self._directories[key] = known  # last in the order: the most recently used
         return known
 

@@ -32,17 +32,27 @@ class Table:
     `pages`: the same, but None also for what leads to no page (see `links.page_links`).
     """
 
-    __slots__ = ("hrefs", "pages")
+    __slots__ = ("_size", "hrefs", "pages")
 
     def __init__(self) -> None:
         self.hrefs: dict[str, str | None] = {}
         self.pages: dict[str, str | None] = {}
+        self._size = 0
 
-    def bound(self, most: int) -> None:
-        """Forget everything if it is more than *most*: that costs time, nothing else."""
-        if len(self.hrefs) + len(self.pages) > most:
-            self.hrefs.clear()
-            self.pages.clear()
+    def __len__(self) -> int:
+        return len(self.hrefs) + len(self.pages)
+
+    def grown(self) -> int:
+        """How many hrefs there are more than when this was asked before."""
+        size, self._size = self._size, len(self)
+        return self._size - size
+
+    def forget(self) -> int:
+        """Forget everything; how many hrefs that `grown` has told of."""
+        size, self._size = self._size, 0
+        self.hrefs.clear()
+        self.pages.clear()
+        return size
 
 
 class Known(Table):
@@ -95,10 +105,11 @@ class Resolver:
             return known.site
         if href[:1] <= " " or href[0] == "?":
             return None
-        scheme, colon, rest = href.partition(":")
-        # "http:" and "http:?x" are relative on an http page: to the page, not to its directory.
-        if colon and scheme[:1] in ("h", "H") and rest[:1] not in ("/", "\\"):
-            return None
+        if ":" in href:
+            scheme, _, rest = href.partition(":")
+            # "http:" and "http:?x" are relative on an http page: to the page, not its directory.
+            if scheme[:1] in ("h", "H") and rest[:1] not in ("/", "\\"):
+                return None
         return known
 
     def web_links(self, hrefs: Iterable[str | None]) -> list[str]:

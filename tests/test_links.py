@@ -91,6 +91,30 @@ def test_base(base: str, expected: str) -> None:
     )
 
 
+@given(
+    st.lists(
+        st.sampled_from([
+            *(
+                "<base href=/a>",
+                "<base target=x>",
+                "<base href>",
+                "<BASE HREF=/b />",
+                "<p>",
+                "</p>",
+            ),
+            *("<template>", "</template>", "<svg>", "</svg>", "<math>", "<table>", "</table>"),
+            *("<base xlink:href=q href=r>", "<base x:href=c>", "<svg:base href=d>", "<select>"),
+            *("<frameset>", "<noscript>", "</noscript>", "<title>", "</title>", "</head>"),
+        ]),
+        max_size=7,
+    )
+)
+def test_the_base_is_the_first_that_css_finds(parts: list[str]) -> None:
+    page = Document.of("".join(parts))
+    expected = page.css("base[href]::attr(href)").get("")
+    assert base_url(page, URL) == urls.parse(expected, URL)
+
+
 def test_no_base() -> None:
     assert base_url(Document(b""), URL) == URL
     assert base_url(Document.of("<base>"), URL) == URL
@@ -135,15 +159,40 @@ def test_a_real_site_with_one_memo() -> None:
         assert LinkQuery().find(page, resolver) == [link for link in slow if urls.is_web(link)]
 
 
-def test_the_memo_is_bounded() -> None:
+def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memo, "DIRECTORIES", 8)
+    monkeypatch.setattr(Memo, "HREFS", 40)
     memo = Memo()
     for n in range(Memo.DIRECTORIES + 5):
         memo.known(f"http://h/{n}/page").hrefs["x"] = None
     assert "x" not in memo.known("http://h/0/other").hrefs
-    table = memo.known(f"http://h/{Memo.DIRECTORIES}/third").hrefs
-    assert table == {"x": None}
-    table.update((str(n), None) for n in range(Memo.HREFS + 1))
-    assert memo.known(f"http://h/{Memo.DIRECTORIES}/").hrefs == {}
+    latest = memo.known("http://h/12/third")
+    assert latest.hrefs == {"x": None}
+    latest.pages.update((str(n), None) for n in range(Memo.HREFS - 10))
+    assert memo.known("http://h/12/") is latest, "the others have room beside it"
+    assert len(memo.known("http://h/11/")) == 1
+    latest.pages.update((str(n), None) for n in range(Memo.HREFS - 1))
+    assert len(memo.known("http://h/12/")) == Memo.HREFS, "the others are forgotten for it"
+    assert len(memo.known("http://h/11/")) == 0
+    latest.pages["one more"] = None
+    assert len(memo.known("http://h/12/")) == 0
+
+
+def test_what_sites_are_known_by_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memo, "HREFS", 40)
+    memo = Memo()
+    for n in range(Memo.SITES + 1):
+        memo.known(f"http://{n}/a/").site.pages["/x"] = None
+    assert memo.known("http://4/b/").site.pages == memo.known("http://1/b/").site.pages
+    assert memo.known("http://0/b/").site.pages == {}
+    site = memo.known("http://4/b/").site
+    site.hrefs.update((f"/{n}", None) for n in range(10))
+    assert memo.known("http://4/c/").site is site
+    assert len(site) == 0
+
+
+def test_the_memo_of_requests_is_bounded() -> None:
+    memo = Memo()
     requests = memo.requests("parse", None)
     requests.update((str(n), n) for n in range(Memo.REQUESTS))
     assert memo.requests("parse", "other") == {}

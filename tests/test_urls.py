@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scraper import urls
-from scraper.resolving import Known, Resolver
+from scraper.resolving import Known, Resolver, Table, directory
 
 DATA = os.environ.get("SCRAPER_TEST_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="SCRAPER_TEST_DATA is not set")
@@ -282,7 +282,11 @@ def test_web_links_agree_with_resolving_one_by_one(base: str, given: list[str]) 
         url = urls.parse(href, base)
         if url and urls.is_web(url) and href and not href.startswith("#"):
             expected[url.partition("#")[0]] = None
-    assert Resolver(base).web_links(given) == list(expected)
+    resolver = Resolver(base)
+    assert resolver.web_links(given) == list(expected)
+    for url in expected:  # `follow` takes these as they are
+        assert url in resolver.given
+        assert Resolver(base).resolve(url) == url
 
 
 @given(st.sampled_from(["a", "b?x", "b", ""]), hrefs)
@@ -291,6 +295,15 @@ def test_pages_of_one_directory_may_share_what_is_known(page: str, href: str) ->
     Resolver("http://h/d/first?y", known).resolve(href)
     base = f"http://h/d/{page}"
     assert Resolver(base, known).resolve(href) == Resolver(base).resolve(href)
+
+
+@given(st.sampled_from(["http://h/", "http://h/e/f?x", "http://h/d/g"]), hrefs)
+def test_pages_of_one_site_may_share_what_is_known(base: str, href: str) -> None:
+    site = Table()
+    Resolver("http://h/d/first?y", Known("http://h/d/", site)).resolve(href)
+    known = Known(directory(base), site)
+    for _ in range(2):
+        assert Resolver(base, known).resolve(href) == Resolver(base).resolve(href)
 
 
 # Forms
