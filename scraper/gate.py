@@ -196,8 +196,9 @@ class Gate:
 
     def _count(self, host: Host) -> None:
         stocked = host.soon if host.state.proven and not host.parked else 0
-        self._stock += stocked - host.stocked
-        host.stocked = stocked
+        if stocked != host.stocked:
+            self._stock += stocked - host.stocked
+            host.stocked = stocked
         if host.held and not host.dry and host.low:
             self._thirsty.add(host.key)
         else:

@@ -88,7 +88,9 @@ class Host:
     def low(self) -> bool:
         """It could use more requests than it has here, before it can be given more."""
         most, delay = 2 * self.policy.per_host, self.state.delay
-        return len(self.leases) < (min(most, 1 + int(2 * SOON / delay)) if delay else most)
+        if delay:
+            most = min(most, 1 + int(2 * SOON / delay))
+        return len(self.leases) < most
 
     @property
     def soon(self) -> int:

@@ -46,10 +46,10 @@ def encode(item: Any) -> bytes:
     assigned what does not fit, `ExtractionError` for values that JSON has no form for.
     """
     try:
-        if isinstance(item, BaseModel):
-            return item.__pydantic_serializer__.to_json(item, warnings="error")
         if not _is_model(item):
             return pydantic_core.to_json(item, inf_nan_mode="null")
+        if isinstance(item, BaseModel):
+            return item.__pydantic_serializer__.to_json(item, warnings="error")
     except (PydanticSerializationError, UnicodeError, ValueError, RecursionError):
         pass
     return _encode_carefully(item)

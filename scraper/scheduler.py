@@ -208,7 +208,9 @@ class Scheduler:
             return False
         if self._solo is not None and self.inflight:
             return False
-        working = self.inflight - self.gate.parked_pages - self.chained.spare(limits.concurrency)
+        working = self.inflight - self.gate.parked_pages
+        if self.chained.pages:
+            working -= self.chained.spare(limits.concurrency)
         if working >= limits.concurrency:
             return False
         if working + self._uncommitted >= limits.concurrency + limits.group_pages:

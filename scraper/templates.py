@@ -9,6 +9,9 @@ __all__ = ["parameter_in_common", "template"]
 LONGEST = 200
 """Characters of a path, and of the names in a query, that make the template."""
 
+SHORTEST = 8
+"""Characters of an id, at least; what is shorter has numbers."""
+
 
 _TOKEN = re.compile(
     r"(?:%[0-9A-Fa-f]{2})+"  # an escape's digits are no number
@@ -17,7 +20,7 @@ _TOKEN = re.compile(
 )
 _DIGITS = re.compile(r"\d+")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_HEX = re.compile(r"(?=\d*[A-Fa-f])[0-9A-Fa-f]{8,}")
+_HEX = re.compile(rf"(?=\d*[A-Fa-f])[0-9A-Fa-f]{{{SHORTEST},}}")
 _TURN = re.compile(r"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[0-9]|(?<=[0-9])[A-Za-z]")
 
 
@@ -49,6 +52,8 @@ def _general(match: re.Match[str]) -> str:
         return token
     if token[0] == ";":
         return f";{match['name']}="
+    if len(token) < SHORTEST:
+        return _DIGITS.sub("{n}", token)
     if _UUID.fullmatch(token):
         return "{id}"
     if len(token) >= 10 and len(_TURN.findall(token)) * 3 >= len(token):

@@ -250,5 +250,16 @@ def test_every_request_survives_storage(options: dict[str, Any]) -> None:
     assert again.replace() == Request(URL).replace(callback="parse", **options)
 
 
+@given(st.text(), st.none() | st.text())
+def test_a_plain_request_is_stored_as_any_other(url: str, callback: str | None) -> None:
+    """The short way of `dump` writes what the long one does."""
+    plain = Request.of(url, callback)
+    long = Request.of(url, callback, Options(*DEFAULTS))
+    assert long.options is not DEFAULTS
+    assert (plain.plain, long.plain) == (True, False)
+    assert plain.dump() == long.dump()
+    assert Request.load(plain.dump()) == plain
+
+
 def test_annotations_can_be_read() -> None:
     assert get_type_hints(Options)["priority"] is int

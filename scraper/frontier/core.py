@@ -34,6 +34,10 @@ from scraper.work import (
 
 __all__ = ["Changes", "Core", "Failed", "Rejects", "Row", "Store", "at_rest", "awake", "failed"]
 
+FRESH = 2_000
+"""Plain requests that are kept as they came until they are handed out, half a megabyte of them:
+what goes soon need not be read back."""
+
 
 class Row(NamedTuple):
     """A pending request at rest. `host`: the host's id; `due`: wall clock, 0 when not delayed.
@@ -152,6 +156,7 @@ class Core:
         self.pending = 0
         self.last_id = 0
         self._store = store
+        self._fresh: dict[int, tuple[Row, Request]] = {}
         self._earliest: float | None = None
 
     def next_due(self, now: float) -> float | None:
@@ -253,16 +258,21 @@ class Core:
 
     def _admit(self, chosen: list[tuple[Found, bytes]], changes: Changes, now: float) -> None:
         request_id = self.last_id
-        new, hosts = changes.new, self.hosts
+        new, hosts, fresh = changes.new, self.hosts, self._fresh
         for found, payload in chosen:
             host = hosts.find(found.host)
             if host is None:
                 host = hosts.create(found.host)
                 changes.new_hosts.append(host)
             request_id += 1
-            priority = clip(found.request.options.priority)
+            request = found.request
+            priority = clip(request.options.priority)
             depth, attempt, start = found.depth, found.attempt, int(found.start)
-            new.append(Row(request_id, host.id, priority, 0.0, depth, attempt, start, 0, payload))
+            row = Row(request_id, host.id, priority, 0.0, depth, attempt, start, 0, payload)
+            new.append(row)
+            # Of a plain one nothing can be changed, nor is anything changed by being stored.
+            if len(fresh) < FRESH and request.plain and not found.earlier:
+                fresh[request_id] = row, request
             hosts.queue(host, key_of(priority, request_id), now)
         self.last_id = request_id
         self.pending += len(chosen)
@@ -306,14 +316,33 @@ class Core:
         leases: list[HostLease] = []
         picks = [] if want is None else self.hosts.pick(want, now, idle=not self.leased)
         if picks:
-            rows = self._store.rows([request_id for pick in picks for request_id in pick.ids])
+            fresh = self._fresh
+            asked = [n for pick in picks for n in pick.ids if n not in fresh]
+            rows = self._store.rows(asked) if asked else {}
             known = [pick.host for pick in picks if pick.host.known and not pick.topped]
             states = self._store.states(known) if known else {}
             for pick in picks:
                 host, requests = pick.host, []
                 for request_id in pick.ids:
-                    row = self.leased[request_id] = rows[request_id]
-                    requests.append(_lease(row, host.name, alone=pick.alone))
+                    if (kept := fresh.pop(request_id, None)) is not None:
+                        row, request, earlier = *kept, b""
+                    else:
+                        row = rows[request_id]
+                        request, earlier = awake(row.payload)
+                    self.leased[request_id] = row
+                    start, alone = bool(row.start), pick.alone
+                    requests.append(
+                        Lease(
+                            row.id,
+                            host.name,
+                            request,
+                            row.depth,
+                            row.attempt,
+                            start,
+                            alone,
+                            earlier,
+                        )
+                    )
                 leases.append(HostLease(host.name, states.get(host.id), requests))
         self.settle_dates()
         return leases
@@ -342,9 +371,3 @@ def failed(row: Row, now: float, reason: str, url: str, detail: str = "") -> Fai
     """The end of the pending request *row*."""
     end = (row.depth, row.attempt, row.start, row.payload)
     return Failed(now, row.id, reason, url, detail, *end)
-
-
-def _lease(row: Row, host: str, *, alone: bool) -> Lease:
-    request, earlier = awake(row.payload)
-    start = bool(row.start)
-    return Lease(row.id, host, request, row.depth, row.attempt, start, alone, earlier)

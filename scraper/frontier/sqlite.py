@@ -375,13 +375,14 @@ class SqliteFrontier:
         return 0 if kept is None else kept[1]
 
     def _keep(self, kind: str, values: Mapping[str, Any]) -> None:
+        rows = []
         for name, value in values.items():
             known = self._kept.get((kind, name))
             kept_id = len(self._kept) + 1 if known is None else known[0]
             self._kept[kind, name] = (kept_id, value)
-            self._db.execute(
-                tables.insert("kept", replace=True), sealed((kept_id, kind, name, value))
-            )
+            rows.append(sealed((kept_id, kind, name, value)))
+        if rows:
+            self._db.executemany(tables.insert("kept", replace=True), rows)
         self._head.rows["kept"] = len(self._kept)
 
     def _of(self, kind: str) -> Iterator[tuple[str, Any]]:

@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 
 from scraper.errors import DamagedState, JobError, OutOfResource, ScraperError, UsageError
-from scraper.frontier import tables
+from scraper.frontier import core, tables
 from scraper.frontier.inspect import read_rejects
 from scraper.frontier.sqlite import SqliteFrontier
-from scraper.testing.frontier import Wall, found, leases, settle
-from scraper.work import Again, Batch, Dead, HostReturn, Recovery, Redo, Want
+from scraper.http import Request
+from scraper.testing.frontier import Wall, back, found, leases, settle
+from scraper.work import Again, Batch, Dead, Found, HostReturn, Recovery, Redo, Want
 
 A, B = "https://a.example", "https://b.example"
 
@@ -521,3 +522,29 @@ async def test_a_commit_costs_the_same_however_long_the_queue(path: Path) -> Non
     long = await steps(frontier)
     await frontier.aclose()
     assert 0 < long <= short * 1.2
+
+
+# ── requests that are not read back
+
+
+async def test_requests_kept_as_they_came_are_those_that_are_stored(
+    frontier: SqliteFrontier, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few are kept here, one was never plain, some come back: each goes out once, in order."""
+    monkeypatch.setattr(core, "FRESH", 3)
+    requests = [Request.of(f"{A}/{n}\ud800", "parse" if n % 2 else None) for n in range(8)]
+    requests[1] = requests[1].replace(meta={"n": 1})
+    pages = [Found(request, A, n) for n, request in enumerate(requests)]
+    hosts = (await frontier.commit(Batch(seeds=pages, want=Want(3)))).leases
+    taken = leases(hosts)
+    assert [lease.request for lease in taken] == requests[:3]
+    assert [taken[n].request is requests[n] for n in range(3)] == [True, False, True]
+    batch = Batch(settled=settle(taken[:1]), returned=back(hosts), want=Want(10))
+    rest = leases((await frontier.commit(batch)).leases)
+    assert [lease.request for lease in rest] == requests[1:]
+    await frontier.aclose()
+    later = SqliteFrontier(path)
+    await later.open()
+    stored = leases(await later.acquire(Want(10)))
+    await later.aclose(clean=False)
+    assert [lease.request for lease in stored] == requests[1:]
