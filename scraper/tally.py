@@ -38,8 +38,9 @@ class Tally:
 
     def note(self, **increments: int) -> None:
         """Count what is worth no commit of its own."""
-        self.totals.update(increments)
-        self._carried.update(increments)
+        for name, increment in increments.items():
+            self.totals[name] += increment
+            self._carried[name] += increment
 
     def complete(self, batch: Batch, sent: int) -> None:
         """Add to *batch* what was noted, the time spent, and the requests *sent* in all."""
