@@ -22,7 +22,7 @@ from scraper.errors import ConfigError
 from scraper.http import Headers, Request
 from scraper.redaction import is_credential, is_plainly_secret, is_secret_name
 
-__all__ = ["Owners", "apart", "of_arguments", "of_config", "of_exchange", "of_request"]
+__all__ = ["OfPage", "Owners", "apart", "of_arguments", "of_config", "of_request"]
 
 MAX_BODY = 64 * 1024
 """Bytes of a request's body that are searched for secrets."""
@@ -67,13 +67,24 @@ def of_request(request: Request) -> frozenset[str]:
     return frozenset(found)
 
 
-def of_exchange(request: Request, answer: Headers) -> frozenset[str]:
-    """The same, and the cookies that the *answer* sets: its header, since whoever holds on to the
-    secrets of a page shall not hold on to the page."""
-    cookies = answer.getall("Set-Cookie")
-    return of_request(request) | {
-        field.partition(";")[0].partition("=")[2].strip() for field in cookies
-    }
+class OfPage:
+    """The secrets of the page at work, worked out when they are asked for: those of its *request*,
+    and the cookies that its `answer` sets, once there is one. That is the answer's header: whoever
+    holds on to the secrets of a page shall not hold on to the page.
+    """
+
+    __slots__ = ("_request", "answer")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.answer: Headers | None = None
+
+    def __call__(self) -> frozenset[str]:
+        secrets = of_request(self._request)
+        if self.answer is None:
+            return secrets
+        cookies = self.answer.getall("Set-Cookie")
+        return secrets | {field.partition(";")[0].partition("=")[2].strip() for field in cookies}
 
 
 def _of_header(name: str, value: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, deliver, drain
 from scraper.chained import Passing, weight
 from scraper.config import Config
-from scraper.credentials import of_exchange, of_request
+from scraper.credentials import OfPage
 from scraper.errors import (
     ConfigError,
     DamagedState,
@@ -43,7 +43,6 @@ from scraper.options import DEFAULTS
 from scraper.parsing import Parsing
 from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
-from scraper.politeness import throttles
 from scraper.protocols import Clock, Downloader, Frontier, Middleware
 from scraper.redaction import holding, redacted
 from scraper.revisit import Earlier
@@ -187,8 +186,9 @@ class Engine:
         scheduler = self.scheduler
         while self._workers <= max(self.config.crawl.concurrency, scheduler.inflight):
             start = await scheduler.due.get()
-            with holding(functools.partial(of_request, start.lease.request)):
-                outcome = await self.handle(start)
+            secrets = OfPage(start.lease.request)
+            with holding(secrets):
+                outcome = await self.handle(start, secrets)
             scheduler.events.put_nowait(outcome)
         self._workers -= 1
 
@@ -228,8 +228,8 @@ class Engine:
 
     # ── handle ───────────────────────────────────────────────────────────────────────────
 
-    async def handle(self, start: Start) -> Outcome:
-        """One lease, from its start to its one outcome."""
+    async def handle(self, start: Start, secrets: OfPage) -> Outcome:
+        """One lease, from its start to its one outcome. *secrets*: what is held meanwhile."""
         lease, host = start.lease, start.host
         request = lease.request
         if start.refused is not None:
@@ -247,7 +247,7 @@ class Engine:
             said = self._reporter.tell(error, "middleware", request)
             return await self._fail(lease, host, Dead("callback_error", said))
         accepted = self.exchanges.accepts(request, response.status)
-        if not accepted and throttles(response.status, self.exchanges.retry_after(response)):
+        if not accepted and self.exchanges.throttled(response):
             return Outcome(lease, host, retry.waits("throttled"))
         try:
             target = None if accepted else self.exchanges.target(request, response)
@@ -262,8 +262,8 @@ class Engine:
         if not accepted and not 200 <= response.status < 300:
             status = FetchError(f"http_{response.status}", request.url)
             return await self._fail(lease, host, self._judge(lease, status), response)
-        with holding(functools.partial(of_exchange, request, response.headers)):
-            return await self._deliver(lease, host, response)
+        secrets.answer = response.headers
+        return await self._deliver(lease, host, response)
 
     def _judge(self, lease: Lease, error: FetchError, *, asked: Retry | None = None) -> Any:
         return retry.judge(

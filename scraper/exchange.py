@@ -19,7 +19,7 @@ from scraper.host import Host
 from scraper.http import ANY_STATUS, Request, Response
 from scraper.links import Memo
 from scraper.parsing import Parsing
-from scraper.politeness import Exchange, parse_retry_after
+from scraper.politeness import MAY_THROTTLE, Exchange, parse_retry_after, throttles
 from scraper.protocols import Clock, Downloader, Fetch, Middleware
 from scraper.saved import SavedResponse
 from scraper.scheduler import Scheduler
@@ -86,6 +86,11 @@ class Exchanges:
         said = response.headers.get
         return parse_retry_after(said("Retry-After"), self._clock.wall(), said("Date"))
 
+    def throttled(self, response: Response) -> bool:
+        """Whether the answer asks its host's requests to wait; see `politeness.throttles`."""
+        status = response.status
+        return status in MAY_THROTTLE and throttles(status, self.retry_after(response))
+
     def target(self, request: Request, response: Response) -> Request | None:
         """Where the answer redirects to. Raises `FetchError` when that cannot be followed."""
         return redirects.redirect(request, response, max_redirects=self._max_redirects)
@@ -117,10 +122,12 @@ class Exchanges:
 
     async def through(self, request: Request, grant: Grant) -> Response:
         """Middleware, outermost first, around the exchange."""
-        send: Fetch = functools.partial(self._send, grant)
-        for middleware in reversed(self._middleware):
-            send = _wrapped(middleware, send)
         try:
+            if not self._middleware:
+                return await self._send(grant, request)
+            send: Fetch = functools.partial(self._send, grant)
+            for middleware in reversed(self._middleware):
+                send = _wrapped(middleware, send)
             return await send(request)
         finally:
             if grant.began is not None:  # a middleware answered by itself
@@ -145,15 +152,9 @@ class Exchanges:
         self._scheduler.tally.note(bytes=size)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s %s %d (%d bytes)", request.method, request.url, response.status, size)
-        self._gate.ended(
-            host,
-            Exchange(
-                began,
-                status=response.status,
-                latency=response.elapsed,
-                retry_after=self.retry_after(response),
-            ),
-        )
+        status = response.status
+        quiet = self.retry_after(response) if status in MAY_THROTTLE else None
+        self._gate.ended(host, Exchange(began, "answered", status, response.elapsed, quiet))
         return response
 
     # ── robots.txt ───────────────────────────────────────────────────────────────────────

@@ -13,9 +13,8 @@ import json
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar, Token
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
@@ -297,14 +296,21 @@ def protect(known: Iterable[str]) -> Redactor:
     return redactor
 
 
-@contextmanager
-def holding(secrets: Callable[[], Iterable[str]]) -> Iterator[None]:
+class holding:  # noqa: N801 - a `with` block's word; every page has one, so it is no generator
     """Meanwhile, in this context, what *secrets* gives is secret; asked when something is told."""
-    token = _at_hand.set(secrets)
-    try:
-        yield
-    finally:
-        _at_hand.reset(token)
+
+    __slots__ = ("_secrets", "_token")
+
+    _token: Token[Callable[[], Iterable[str]]]
+
+    def __init__(self, secrets: Callable[[], Iterable[str]]) -> None:
+        self._secrets = secrets
+
+    def __enter__(self) -> None:
+        self._token = _at_hand.set(self._secrets)
+
+    def __exit__(self, *_: object) -> None:
+        _at_hand.reset(self._token)
 
 
 def held() -> frozenset[str]:

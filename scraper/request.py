@@ -9,7 +9,7 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from scraper import urls
 from scraper.errors import UsageError
@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
 MAX_STORED = 256 * 1024 * 1024
 """Bytes of a stored request, at most: 16 MiB of files, however they are escaped, and much more."""
 
@@ -64,23 +66,50 @@ class Headers(Mapping[str, str]):
     `h.getall("Set-Cookie")` keeps them apart. The lookup table is built at first use.
     """
 
-    __slots__ = ("_raw", "_table")
+    __slots__ = ("_raw", "_table", "_wire")
 
     def __init__(self, raw: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
-        self._raw: tuple[tuple[str, str], ...] = tuple(
+        self._raw: tuple[tuple[str, str], ...] | None = tuple(
             raw.items() if isinstance(raw, Mapping) else raw
         )
-        self._table: dict[str, list[str]] | None = None
+        self._wire: tuple[tuple[bytes, bytes], ...] = ()
+        self._table: dict[str, str] | None = None
 
-    def _lookup(self) -> dict[str, list[str]]:
+    @classmethod
+    def of_wire(cls, fields: tuple[tuple[bytes, bytes], ...]) -> Self:
+        """The fields of an answer, decoded when somebody asks for one.
+
+        Isomorphic, as the Fetch Standard reads header values: nothing is lost, nothing fails.
+        """
+        headers = cls.__new__(cls)
+        headers._raw = headers._table = None
+        headers._wire = fields
+        return headers
+
+    def _lookup(self) -> dict[str, str]:
         if self._table is None:
-            self._table = {}
-            for name, value in self._raw:
-                self._table.setdefault(name.lower(), []).append(value)
+            fields = self.items_raw()
+            table = {name.lower(): value for name, value in fields}
+            if len(table) < len(fields):  # some stand there more than once
+                table = {}
+                for field, value in fields:
+                    name = field.lower()
+                    table[name] = f"{table[name]}, {value}" if name in table else value
+            self._table = table
         return self._table
 
     def __getitem__(self, name: str) -> str:
-        return ", ".join(self._lookup()[name.lower()])
+        return self._lookup()[name.lower()]
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str | T, /) -> str | T: ...
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """The value of *name*, *default* when it is absent."""
+        return self._lookup().get(name.lower(), default)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._lookup()
@@ -93,14 +122,20 @@ class Headers(Mapping[str, str]):
 
     def getall(self, name: str) -> list[str]:
         """Every value of *name*, in order; [] when it is absent."""
-        return list(self._lookup().get(name.lower(), ()))
+        key = name.lower()
+        if key not in self._lookup():
+            return []
+        return [value for field, value in self.items_raw() if field.lower() == key]
 
     def items_raw(self) -> tuple[tuple[str, str], ...]:
         """The fields as they came."""
+        if self._raw is None:
+            self._raw = tuple([(n.decode("latin-1"), v.decode("latin-1")) for n, v in self._wire])
+            self._wire = ()
         return self._raw
 
     def __repr__(self) -> str:
-        return f"Headers({dict(self._raw)!r})"
+        return f"Headers({dict(self.items_raw())!r})"
 
 
 class Request:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from scraper.config import Config
-from scraper.credentials import Owners, apart, of_arguments, of_config, of_exchange, of_request
+from scraper.credentials import OfPage, Owners, apart, of_arguments, of_config, of_request
 from scraper.errors import ConfigError
 from scraper.http import Request, Response
 
@@ -43,7 +43,10 @@ def test_of_requests_and_answers() -> None:
     assert {"formpw", "metakey"} <= found
     assert not {"plain", "ann", "meta", "1"} & found
     response = Response("https://h/", 200, [("Set-Cookie", "a=setvalue; Path=/")], b"", request)
-    assert of_exchange(request, response.headers) == found | {"setvalue"}
+    page = OfPage(request)
+    assert page() == found
+    page.answer = response.headers
+    assert page() == found | {"setvalue"}
     assert "jsonpw" in of_request(Request("https://h/", json={"a": [{"password": "jsonpw"}]}))
 
 

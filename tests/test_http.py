@@ -309,6 +309,25 @@ def test_headers() -> None:
     assert headers.items_raw()[2] == ("set-cookie", "b")
 
 
+NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=3)
+VALUES = st.text(st.characters(codec="latin-1"), max_size=5)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES)), NAMES)
+def test_headers_from_the_wire_are_those_of_their_text(
+    fields: list[tuple[str, str]], asked: str
+) -> None:
+    told = Headers(fields)
+    headers = Headers.of_wire(tuple((n.encode(), v.encode("latin-1")) for n, v in fields))
+    assert headers.get(asked, 7) == told.get(asked, 7)
+    assert headers.getall(asked) == told.getall(asked)
+    assert headers.getall(asked) == [v for n, v in fields if n.lower() == asked.lower()]
+    assert list(headers) == list(dict.fromkeys(name.lower() for name, _ in fields))
+    assert all(headers[name] == ", ".join(headers.getall(name)) for name in headers)
+    assert headers == told
+    assert headers.items_raw() == told.items_raw() == tuple(fields)
+
+
 def test_requests_are_normalised() -> None:
     request = Request("HTTP://U:P@H:80/a/../%62?q#f", SHOP.parse)
     assert request.url == "http://h/%62?q#f"

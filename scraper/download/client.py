@@ -289,15 +289,14 @@ class AiohttpDownloader:
     # The answer -----------------------------------------------------------------------------
 
     def _read_headers(self, answer: Answered, request: Request) -> Headers:
-        # Isomorphic, as the Fetch Standard reads header values: nothing is lost, nothing fails.
         raw = answer.raw_headers
         if sum(map(len, chain.from_iterable(raw))) + 4 * len(raw) > self._max_headers:
             raise FetchError("headers_too_large", detail="more than http.max_headers in all")
-        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
+        headers = Headers.of_wire(raw)
         if self._jars is not None and "Set-Cookie" in answer.headers:
-            cookies = [_utf8(value) for name, value in fields if name.lower() == "set-cookie"]
+            cookies = map(_utf8, headers.getall("Set-Cookie"))
             self._jars.store(request.options.session, request.url, cookies, self._now())
-        return Headers(fields)
+        return headers
 
     async def _body(self, answer: Answered, limit: Limit) -> bytes:
         """The whole body, its codings undone."""
