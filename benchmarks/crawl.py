@@ -72,6 +72,10 @@ def _module(name: str) -> Callable[[str, str], list[str]]:
     return lambda start, out: [sys.executable, "-m", f"benchmarks.{name}", start, out]
 
 
+def _bare(start: str, out: str) -> list[str]:
+    return [sys.executable, "-P", str(HERE.parent / "scraper" / "demo" / "bare.py"), start, out]
+
+
 def _ours(frontier: str) -> Callable[[str, str], list[str]]:
     def command(start: str, out: str) -> list[str]:
         run = ["run", "pages", "-a", f"url={start}", "-o", out, "-q", "--fresh"]
@@ -90,7 +94,7 @@ def _ours(frontier: str) -> Callable[[str, str], list[str]]:
 CONTENDERS = (
     Contender("scraper, sqlite (durable)", _ours("sqlite")),
     Contender("scraper, memory", _ours("memory")),
-    Contender("bare loop: aiohttp + lexbor", _module("bare")),
+    Contender("bare loop: aiohttp + lexbor", _bare),
     Contender("Scrapy, tuned, memory queue", _module("with_scrapy"), needs="scrapy"),
 )
 

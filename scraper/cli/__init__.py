@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("scraper.cli.fetch:fetch", "Fetch one page, and show what came."),
     "parse": ("scraper.cli.parse:parse", "What a spider makes of one page."),
     "demo": ("scraper.cli.demo:demo", "Crawl a small shop on this machine."),
+    "bench": ("scraper.cli.bench:bench", "What a page costs on this machine."),
 }
 """Each command's function, and its line in the list of commands."""
 

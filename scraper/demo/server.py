@@ -49,15 +49,19 @@ class DemoShop:
 
     `port`: 0 takes a free one; `fallback` takes a free one too when `port` is in use. `outage`:
     seconds for which one list page answers 503 with Retry-After, counted from its first request.
-    `log` holds every answered request, the oldest first (the last million of them).
+    `wall`: whether the rare books ask for a cookie. `log` holds every answered request, the oldest
+    first (the last million of them).
     """
 
-    def __init__(self, port: int = 0, *, fallback: bool = False, outage: float = 1.0) -> None:
+    def __init__(
+        self, port: int = 0, *, fallback: bool = False, outage: float = 1.0, wall: bool = True
+    ) -> None:
         self.site = Site()
         self.log: deque[Hit] = deque(maxlen=LOG_LIMIT)
         self._port = port
         self._fallback = fallback
         self._outage = outage
+        self._wall = wall
         self._back_at: float | None = None
         self._wire: dict[tuple[str, bool], tuple[int, bytes, bytes]] = {}
         self._date = (0, b"")
@@ -109,7 +113,7 @@ class DemoShop:
         if method not in ("GET", "HEAD"):
             allow = (("Allow", "GET, HEAD"),)
             status, head, body = _encode(_problem(405, "The shop only shows things.", allow))
-        elif self.site.walled(path) and not _welcomed(headers.get("cookie", "")):
+        elif self._wall and self.site.walled(path) and not _welcomed(headers.get("cookie", "")):
             status, head, body = _encode(self.site.wall(target))
         elif path == OUTAGE and (away := self._away()) > 0:
             retry = (("Retry-After", str(math.ceil(away))),)

@@ -1,6 +1,7 @@
 """A crawl without any framework: aiohttp, lexbor, a set and a queue. Nothing durable, no manners.
 
-It is the floor that a Python framework is measured against. `python -m benchmarks.bare START OUT`
+It is what a crawl in Python costs at least, and so the measure of what a framework adds. It knows
+nothing of this one: `python -P scraper/demo/bare.py START OUT` runs it alone.
 """
 
 from __future__ import annotations
@@ -8,28 +9,37 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 from urllib.parse import urldefrag, urljoin
 
 import aiohttp
-import uvloop
 from selectolax.lexbor import LexborHTMLParser
+
+__all__ = ["WORKERS", "crawl"]
 
 WORKERS = 32
 
 
-async def crawl(start: str, out: str) -> None:
-    base = start.rpartition("/")[0] + "/"
-    seen = {start}
+async def crawl(starts: list[str], out: Path) -> None:
+    """Fetch every page below the directories of *starts*; write one line of JSON for each to *out*.
+
+    A line has the page's URL, its title, its h1 and the number of its links.
+    """
+    bases = tuple(start.rpartition("/")[0] + "/" for start in starts)
+    seen = set(starts)
     todo: asyncio.Queue[str] = asyncio.Queue()
-    todo.put_nowait(start)
+    for start in starts:
+        todo.put_nowait(start)
     connector = aiohttp.TCPConnector(limit=WORKERS)
-    with open(out, "w") as file:
+    with out.open("w", encoding="utf-8") as file:
         async with aiohttp.ClientSession(connector=connector) as session:
 
-            async def worker() -> None:
+            async def work() -> None:
                 while True:
                     url = await todo.get()
-                    async with session.get(url) as response:
+                    async with session.get(url, allow_redirects=False) as response:
                         body = await response.read()
                     if response.status == 200:
                         tree = LexborHTMLParser(body)
@@ -38,7 +48,7 @@ async def crawl(start: str, out: str) -> None:
                             found = urldefrag(urljoin(url, anchor.attributes["href"] or ""))[0]
                             if (
                                 found not in seen
-                                and found.startswith(base)
+                                and found.startswith(bases)
                                 and found.endswith(".html")
                             ):
                                 seen.add(found)
@@ -53,11 +63,15 @@ async def crawl(start: str, out: str) -> None:
                         file.write(json.dumps(item) + "\n")
                     todo.task_done()
 
-            workers = [asyncio.create_task(worker()) for _ in range(WORKERS)]
+            workers = [asyncio.create_task(work()) for _ in range(WORKERS)]
             await todo.join()
             for each in workers:
                 each.cancel()
 
 
 if __name__ == "__main__":
-    uvloop.run(crawl(sys.argv[1], sys.argv[2]))
+    factory: Any = None
+    with suppress(ImportError):  # Windows, other interpreters
+        from uvloop import new_event_loop as factory
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(crawl(sys.argv[1:-1], Path(sys.argv[-1])))
