@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -19,6 +20,9 @@ __all__ = ["Bound", "Callbacks", "deliver", "drain", "each"]
 
 Take = Callable[[Any], Awaitable[None] | None]
 """Takes a value that a callback gave: at once, or it returns what is to be awaited first."""
+
+BREATH = 128
+"""Values of one callback after which the loop has its turn: some milliseconds, if they are items."""
 
 
 class Bound:
@@ -110,7 +114,11 @@ def _parameter_types(method: Callable[..., Any]) -> dict[str, Any]:
 
 
 async def drain(result: Any, take: Take) -> None:
-    """Hand every value a callback gives to *take*: async generator, coroutine, generator, list."""
+    """Hand every value a callback gives to *take*: async generator, coroutine, generator, list.
+
+    There may be thousands, none of which has to wait: after `BREATH` of them others have a turn.
+    """
+    given = 0
     if not isinstance(result, AsyncGeneratorType) and inspect.isawaitable(result):
         result = await result
     if isinstance(result, AsyncGeneratorType):
@@ -118,6 +126,9 @@ async def drain(result: Any, take: Take) -> None:
             async for value in result:
                 if (taking := take(value)) is not None:
                     await taking
+                given += 1
+                if given == BREATH:
+                    given = await _breath()
         finally:
             await result.aclose()
     elif isinstance(result, GeneratorType):
@@ -125,10 +136,19 @@ async def drain(result: Any, take: Take) -> None:
             for value in result:
                 if (taking := take(value)) is not None:
                     await taking
+                given += 1
+                if given == BREATH:
+                    given = await _breath()
         finally:
             result.close()
     elif result is not None and (taking := take(result)) is not None:
         await taking
+
+
+async def _breath() -> int:
+    """Let the loop have its turn; begin to count anew."""
+    await asyncio.sleep(0)
+    return 0
 
 
 async def deliver(
@@ -169,9 +189,11 @@ class _Delivery:
         return self._item(given)
 
     async def _take_all(self, given: Sequence[Any]) -> None:
-        for one in given:
+        for place, one in enumerate(given, 1):
             if (taking := self.take(one)) is not None:
                 await taking
+            if place % BREATH == 0:
+                await _breath()
 
 
 async def each(result: Any) -> AsyncGenerator[Any, None]:
