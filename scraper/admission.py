@@ -7,6 +7,7 @@ does not know goes through the gates of `scope.gate`. The frontier has the last 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
@@ -23,7 +24,7 @@ from scraper.scope import Scope, gate
 from scraper.traps import Traps
 from scraper.work import Found, Lease, texts_of
 
-__all__ = ["Admission"]
+__all__ = ["PIECE", "Admission"]
 
 log = logging.getLogger("scraper.crawl")
 
@@ -32,6 +33,9 @@ REMEMBERED = 200_000
 
 REPORTED_HOSTS = 1000
 """Hosts out of scope that are named in the log, each once."""
+
+PIECE = 500
+"""Requests of one page that are looked at without a pause: some milliseconds of work."""
 
 DEFAULT_CALLBACK = "parse"
 
@@ -75,17 +79,49 @@ class Admission:
         self, requests: Sequence[Request], lease: Lease, counts: dict[str, int]
     ) -> list[Found]:
         """What a page's callback yielded. Counts what is refused by reason."""
-        found: list[Found] = []
-        known, refused, depth = self._known, self._refused, lease.depth + 1
         if len(requests) > self._limits.max_links_per_page:
-            over = len(requests) - self._limits.max_links_per_page
-            counts["reason:too_many_links"] += over
-            log.warning(
-                "%s gives %d requests more than crawl.max_links_per_page allows: they are left out",
-                urls.redact(lease.request.url),
-                over,
-            )
-            requests = requests[: self._limits.max_links_per_page]
+            requests = self._bounded(requests, lease, counts)
+        found = self._new(requests, lease.depth + 1, counts)
+        if lease.earlier:
+            count = len(found)
+            found = revisits.fresh(found, lease.earlier, self.identity)
+            counts["duplicates"] += count - len(found)
+        return found
+
+    async def in_pieces(
+        self, requests: Sequence[Request], lease: Lease, counts: dict[str, int]
+    ) -> list[Found]:
+        """As `links`, for a page that yielded very much: between two pieces the loop has its turn.
+
+        Meanwhile the scheduler, which alone asks for admission, waits.
+        """
+        if lease.earlier:  # what is fresh is known of the whole page alone
+            return self.links(requests, lease, counts)
+        if len(requests) > self._limits.max_links_per_page:
+            requests = self._bounded(requests, lease, counts)
+        found: list[Found] = []
+        for start in range(0, len(requests), PIECE):
+            found += self._new(requests[start : start + PIECE], lease.depth + 1, counts)
+            await asyncio.sleep(0)
+        return found
+
+    def _bounded(
+        self, requests: Sequence[Request], lease: Lease, counts: dict[str, int]
+    ) -> Sequence[Request]:
+        most = self._limits.max_links_per_page
+        over = len(requests) - most
+        counts["reason:too_many_links"] += over
+        log.warning(
+            "%s gives %d requests more than crawl.max_links_per_page allows: they are left out",
+            urls.redact(lease.request.url),
+            over,
+        )
+        return requests[:most]
+
+    def _new(self, requests: Sequence[Request], depth: int, counts: dict[str, int]) -> list[Found]:
+        """What of *requests* passes the gates and is not known; the rest is counted."""
+        found: list[Found] = []
+        known, refused = self._known, self._refused
         fresh = unknown(requests, known)
         duplicates = len(requests) - len(fresh)
         for request in fresh:
@@ -98,10 +134,6 @@ class Admission:
                 if identity is not None:
                     self._remember(known, identity)
                 found.append(Found(request, urls.host_key(request.url), identity, depth))
-        if lease.earlier:
-            count = len(found)
-            found = revisits.fresh(found, lease.earlier, self.identity)
-            duplicates += count - len(found)
         counts["links"] += len(requests)
         if duplicates:
             counts["duplicates"] += duplicates

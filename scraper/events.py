@@ -10,14 +10,17 @@ from typing import Literal
 from scraper.host import Host
 from scraper.http import Request
 from scraper.pipelines.page import StagedPage
-from scraper.work import Batch, Committed, Lease, Verdict
+from scraper.work import Batch, Committed, Found, Lease, Verdict
 
 __all__ = ["WAKE", "Event", "Group", "Outcome", "Seeds", "Stop", "Wake", "Wrote"]
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one lease: exactly one is reported for each that was started."""
+    """What became of one lease: exactly one is reported for each that was started.
+
+    `admitted`: of what it found, if that was looked through already.
+    """
 
     lease: Lease
     host: Host
@@ -26,6 +29,7 @@ class Outcome:
     redirect: Request | None = None
     page: StagedPage | None = None
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    admitted: list[Found] | None = None
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scraper import revisits, urls
-from scraper.admission import Admission
+from scraper.admission import PIECE, Admission
 from scraper.chained import Chained
 from scraper.claims import Claims
 from scraper.config import Config
@@ -116,9 +116,7 @@ class Scheduler:
         """Drive the crawl to its end."""
         self.wake()
         while True:
-            self._take(await self.events.get())
-            while not self.events.empty():
-                self._take(self.events.get_nowait())
+            await self._hear(await self.events.get())
             now = self._clock.monotonic()
             if self.ending is None:
                 self.ending = self.tally.reached(self.limits)
@@ -127,6 +125,18 @@ class Scheduler:
             if self._ended():
                 return self.ending or Stop("finished")
             self._arm(now)
+
+    async def _hear(self, event: Event) -> None:
+        """Take in *event*, and what else has happened."""
+        while True:
+            if event.__class__ is Outcome and len(event.found) > PIECE:
+                event.admitted = await self.admission.in_pieces(
+                    event.found, event.lease, event.counts
+                )
+            self._take(event)
+            if self.events.empty():
+                return
+            event = self.events.get_nowait()
 
     def _take(self, event: Event) -> None:
         match event:
@@ -265,13 +275,13 @@ class Scheduler:
         found: list[Found] = []
         match verdict:
             case Done():
-                found = self.admission.links(outcome.found, lease, counts)
+                found = self._links(outcome)
                 if outcome.redirect is not None:
                     found.append(self.admission.redirect(outcome.redirect, lease))
                     counts["redirects"] += 1
             case Dead():
                 counts[f"reason:{verdict.reason}"] += 1
-                found = self.admission.links(outcome.found, lease, counts)
+                found = self._links(outcome)
                 self._report_dead(lease, verdict)
             case Again():
                 counts["retries" if verdict.charged else "postponed"] += 1
@@ -283,6 +293,11 @@ class Scheduler:
         group.found += len(found)
         self.tally.settle(counts, group.batch)
         self._barren = False
+
+    def _links(self, outcome: Outcome) -> list[Found]:
+        if outcome.admitted is not None:
+            return outcome.admitted
+        return self.admission.links(outcome.found, outcome.lease, outcome.counts)
 
     def _keep(self, page: StagedPage, counts: dict[str, int]) -> None:
         self._claims.decide(page)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from scraper.admission import Admission
+from scraper.admission import PIECE, Admission
 from scraper.callbacks import Callbacks
 from scraper.config import Crawl
 from scraper.errors import SpiderError
 from scraper.http import Request, Response
+from scraper.revisit import Earlier
 from scraper.scope import Scope
 from scraper.spider import Output, Spider
 from scraper.work import Lease
@@ -113,3 +118,26 @@ def test_callback_names_are_stored_and_must_still_exist() -> None:
 def test_a_request_for_no_method_is_an_error_that_names_it() -> None:
     with pytest.raises(SpiderError, match="'nowhere'"):
         admission().links([Request("http://site/a", "nowhere")], LEASE, Counter())
+
+
+numbers = st.lists(st.integers(0, 3 * PIECE), max_size=3 * PIECE)
+
+
+@settings(max_examples=20, deadline=None)
+@given(numbers, st.integers(1, 4 * PIECE), st.booleans())
+def test_piece_by_piece_is_all_at_once(found: list[int], most: int, retried: bool) -> None:
+    """Duplicates, refusals, the bound on links, requests that are not unique: the same ends."""
+    requests = [
+        Request(f"http://{'other' if n % 7 == 0 else 'site'}/{n}", unique=n % 11 != 0)
+        for n in found
+    ]
+    links = [request.fingerprint for request in requests[:1]]
+    lease = replace(
+        LEASE, earlier=Earlier().after([], links, failed=False).dump() if retried else b""
+    )
+    whole, pieces = Counter[str](), Counter[str]()
+    at_once = admission(max_links_per_page=most).links(requests, lease, whole)
+    gate = admission(max_links_per_page=most)
+    piecemeal = asyncio.run(gate.in_pieces(requests, lease, pieces))
+    assert piecemeal == at_once
+    assert +pieces == +whole
