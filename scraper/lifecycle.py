@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from scraper import logs
 from scraper.assessment import Assessment, assess
+from scraper.collector import spared
 from scraper.credentials import of_arguments, of_config
 from scraper.downloads import Downloads
 from scraper.engine import Engine, Parts
@@ -243,7 +244,7 @@ class Crawl:
             engine.stop(self._early_stop)
         parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
         try:
-            with watched(parts.config.log.stall):
+            with watched(parts.config.log.stall), spared():
                 ending = await engine.run()
         except BaseException:
             await self._told("failed")

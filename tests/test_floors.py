@@ -92,7 +92,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sitemap",
         "feeds",
     ),
-    ("download", "frontier", "pipelines", "clock", "logs", "probe", "parsing", "watchdog"),
+    (
+        "download",
+        "frontier",
+        "pipelines",
+        "clock",
+        "logs",
+        "probe",
+        "parsing",
+        "watchdog",
+        "collector",
+    ),
     (
         "spider",
         "crawlspider",
