@@ -22,7 +22,7 @@ Take = Callable[[Any], Awaitable[None] | None]
 """Takes a value that a callback gave: at once, or it returns what is to be awaited first."""
 
 BREATH = 128
-"""Values of one callback after which the loop has its turn: some milliseconds, if they are items."""
+"""Values of one callback after which the loop has its turn: two milliseconds, if they are items."""
 
 
 class Bound:

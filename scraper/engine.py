@@ -209,8 +209,7 @@ class Engine:
                 scheduler.events.put_nowait(Seeds([request], done=False))
                 pulled += 1
                 if pulled % SEED_BATCH == 0:
-                    scheduler.hungry.clear()
-                    await scheduler.hungry.wait()
+                    await scheduler.appetite.more()
 
         where = "setup"
         try:

@@ -94,6 +94,10 @@ class Gate:
             self._hosts[key] = host
         return host
 
+    def knows(self, key: str) -> bool:
+        """Whether something was ever handed out of that host, as far as that is remembered."""
+        return key in self._hosts
+
     def _forget(self) -> None:
         idle = [key for key, host in self._hosts.items() if host.idle and not host.held]
         for key in idle[: max(len(idle) // 2, 1)]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from scraper import revisits, urls
 from scraper.admission import PIECE, Admission
+from scraper.appetite import Appetite
 from scraper.chained import Chained
 from scraper.claims import Claims
 from scraper.config import Config
@@ -46,9 +47,6 @@ MAX_STAGED = 64 * 1024 * 1024
 MAX_FOUND = 2_000
 """Requests found that one commit admits; a page more may come with it."""
 
-SEEDS_AHEAD = 1000
-"""`start()` is pulled by batches, while fewer requests than this are pending."""
-
 
 class Scheduler:
     """The coroutine in the middle. `run` returns why the crawl ended."""
@@ -73,7 +71,7 @@ class Scheduler:
         self.limits = config.crawl
         self.due: asyncio.Queue[Start] = asyncio.Queue()  # bounded by `_has_room`
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.hungry = asyncio.Event()
+        self.appetite = Appetite()
         self.tally = Tally(clock, recovery.counts)
         self.profile = Profile.restored(recovery.state)
         self.chained = Chained()
@@ -329,7 +327,9 @@ class Scheduler:
     def _seed(self, seeds: Seeds) -> None:
         group = self._open_group()
         counts: dict[str, int] = defaultdict(int)
-        group.batch.seeds += self.admission.seeds(seeds.requests, counts)
+        for found in self.admission.seeds(seeds.requests, counts):
+            group.batch.seeds.append(found)
+            self.appetite.brought(new_host=not self.gate.knows(found.host))
         self.tally.settle(counts, group.batch)
         if seeds.done:
             self.seeded = True
@@ -433,7 +433,9 @@ class Scheduler:
             host, lease = self._sending.pop(lease_id)
             self._marked[lease_id] = lease
             self.gate.put_back(host, lease)
+        given = 0
         for granted in committed.leases:
+            given += len(granted.requests)
             for lease in granted.requests:
                 if lease.alone:
                     self._solo = lease
@@ -442,6 +444,6 @@ class Scheduler:
             batch.want,
             (found.host for settled in batch.settled for found in settled.found),
         )
-        if self.pending < SEEDS_AHEAD and not self.seeded:
-            self.hungry.set()
+        short = batch.want is not None and given < batch.want.n
+        self.appetite.served(self.pending, short=short)
         self._observers.on_commit(batch, committed)

@@ -110,6 +110,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "feedspider",
         "callbacks",
         "admission",
+        "appetite",
         "observers",
         "host",
         "gate",
