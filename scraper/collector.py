@@ -1,10 +1,11 @@
 """The garbage collector during a crawl: what was there before is none of its business.
 
 A crawl's own objects are freed as soon as they are no longer used: nothing of it refers to itself.
-What is left for the collector is what spiders make. But a full collection goes through all that
-was ever imported, a hundred thousand objects, for some 50 ms in which nothing else happens, and by
+What is left for the collector is what spiders make. But a full collection goes through all that was
+ever imported, a hundred thousand objects, for some 50 ms in which nothing else happens, and by
 default it comes every two thousand pages. So what is there when the crawl starts is set apart, and
-collections are fewer: eight hundredths of a crawl's processor time, and pauses a quarter as long.
+collections are fewer: the longest takes 7 ms, and all of them 0.6 % of the processor time, where it
+was 3.2 % (the shop of the benchmarks).
 """
 
 from __future__ import annotations

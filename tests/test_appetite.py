@@ -16,6 +16,7 @@ from scraper.protocols import Observer
 from scraper.session import open_session
 from scraper.spider import Output, Spider
 from scraper.work import Batch, Committed
+from tests.canned import Canned
 
 
 async def waiting() -> tuple[Appetite, asyncio.Task[None]]:
@@ -75,27 +76,6 @@ async def test_hosts_of_a_batch_that_is_still_coming_are_not_forgotten() -> None
     assert not task.done()
     hunger.served(AHEAD, short=True)
     await task
-
-
-class Canned:
-    """A downloader that answers every request with three links of the same host."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-
-    async def fetch(self, request: Request, *, fresh: bool = False) -> Response:
-        self.sent += 1
-        links = "".join(f'<a href="/{n}">{n}</a>' for n in range(3))
-        return Response(request.url, 200, {"Content-Type": "text/html"}, links.encode(), request)
-
-    def cookies(self) -> bytes | None:
-        return None
-
-    def load_cookies(self, stored: bytes) -> None:
-        raise AssertionError("there are none")
-
-    async def aclose(self) -> None:
-        return
 
 
 class Fronts(Spider):
