@@ -95,9 +95,9 @@ class StagedPage:
     """A `Page` that keeps, per item, what the sinks staged, in order.
 
     `items`: one `StagedItem` per item that the callback yielded. `faulty`: some were rejected.
-    `staged`: bytes staged, wherever they lie. `number`: of the request in its ledger, which no other has. Not shared between tasks:
-    a page's items pass the chain one by one. Call `release` when the page is committed or given
-    up.
+    `staged`: bytes staged, wherever they lie. `number`: of the request in its ledger, which no
+    other has. Not shared between tasks: a page's items pass the chain one by one. Call `release`
+    when the page is committed or given up.
     """
 
     __slots__ = (
