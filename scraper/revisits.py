@@ -41,9 +41,11 @@ def remember(settled: Settled, page: StagedPage | None, identity: Identity) -> N
     """Note with *settled* what a retry of its request must know, if it may come to one."""
     verdict = settled.verdict
     failed = isinstance(verdict, Dead)
+    if isinstance(verdict, Again) or not (failed or (page is not None and page.faulty)):
+        return
     items = page.items if page is not None else []
     faults = [item.fault for item in items if item.fault is not None]
-    if isinstance(verdict, Again) or not (failed or faults):
+    if not (failed or faults):
         return
     visit = [entry(item.digest, rejected=item.fault is not None) for item in items]
     links = [identity(f.request) for f in settled.found if f.fingerprint is None and not f.chain]

@@ -246,7 +246,7 @@ class Scheduler:
                 self._start_worker()
 
     def _must_mark(self, lease: Lease) -> bool:
-        return not lease.request.repeatable and lease.id not in self._marked
+        return not lease.request.options.repeatable and lease.id not in self._marked
 
     def _mark(self, start: Start) -> None:
         """What may not repeat is not sent before the ledger says that it was."""

@@ -11,10 +11,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
-import aiofiles
 from aiofiles.os import wrap
 
 from scraper.errors import DamagedState, ScraperError, UsageError
@@ -37,9 +37,6 @@ from scraper.pipelines.filesystem import (
 )
 from scraper.pipelines.marks import sift
 from scraper.pipelines.paths import output_error
-
-if TYPE_CHECKING:
-    from aiofiles.threadpool.binary import AsyncFileIO
 
 __all__ = ["AppendFile", "Mode"]
 
@@ -89,7 +86,7 @@ class AppendFile:
         self._closing = closing
         self._keep_empty = keep_empty
         self._claim = Claim(path.with_name(path.name + ".lock"))
-        self._file: AsyncFileIO | None = None
+        self._file: FileIO | None = None
         self._fd = -1
         self._begun = False
         self._recalled = False
@@ -139,15 +136,13 @@ class AppendFile:
         Raises `DamagedState` when less is there.
         """
         await self._in_thread(self._make_way, size)
-        try:
-            self._file = await aiofiles.open(
-                self.working, "a+b", buffering=0, opener=no_follow, executor=self._thread
-            )
-        except OSError as error:
-            raise output_error(error, self.working) from error
+        self._file = await self._in_thread(self._reach)
         self._fd = self._file.fileno()
         self.size = await self._in_thread(self._settle, size)
         self._begun, self._torn, self._finished = True, False, False
+
+    def _reach(self) -> FileIO:
+        return FileIO(self.working, "a+", opener=no_follow)
 
     def _make_way(self, size: int | None) -> None:
         exists = self.working.exists()
@@ -217,26 +212,25 @@ class AppendFile:
         if self._file is None or self._torn:
             raise ScraperError(f"{self.working} takes no records now: rewind it first")
         self._torn = True
-        end = self.size
-        try:
-            for block in blocks(chunks):
-                if self._encode is not None:
-                    block = await self._in_thread(self._encode, block)
-                rest = memoryview(block)
-                while rest:
-                    rest = rest[await self._file.write(rest) :]
-                end += len(block)
-        except OSError as error:
-            raise output_error(error, self.working) from error
-        if end != self.size:
-            found = await self._in_thread(flushed_size, self._fd)
-            if found != end:
-                raise DamagedState(
-                    f"{self.working} holds {found:,} bytes instead of {end:,}: something else"
-                    " is writing to it",
-                    hint="Give each crawl a file of its own.",
-                )
+        end = await self._in_thread(self._write, self._file, chunks)
         self.size, self._torn = end, False
+        return end
+
+    def _write(self, file: FileIO, chunks: Iterable[bytes]) -> int:
+        end = self.size
+        for block in blocks(chunks):
+            if self._encode is not None:
+                block = self._encode(block)
+            rest = memoryview(block)
+            while rest:
+                rest = rest[file.write(rest) :]
+            end += len(block)
+        if end != self.size and (found := flushed_size(self._fd)) != end:
+            raise DamagedState(
+                f"{self.working} holds {found:,} bytes instead of {end:,}: something else is"
+                " writing to it",
+                hint="Give each crawl a file of its own.",
+            )
         return end
 
     # ── ending
@@ -431,7 +425,7 @@ class AppendFile:
     async def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            await file.close()
+            await self._in_thread(file.close)
 
     async def aclose(self) -> None:
         """Let go of the file; what is unfinished stays for the next process."""

@@ -94,21 +94,21 @@ class StagedItem:
 class StagedPage:
     """A `Page` that keeps, per item, what the sinks staged, in order.
 
-    `items`: one `StagedItem` per item that the callback yielded. `staged`: bytes staged, wherever
-    they lie. `number`: of the request in its ledger, which no other has. Not shared between tasks:
-    a page's items pass the chain one by one. Call `release` when the page is committed or given
-    up.
+    `items`: one `StagedItem` per item that the callback yielded. `faulty`: some were rejected.
+    `staged`: bytes staged, wherever they lie. `number`: of the request in its ledger, which no
+    other has. Not shared between tasks: a page's items pass the chain one by one. Call `release`
+    when the page is committed or given up.
     """
 
     __slots__ = (
         "__weakref__",
         "_current",
         "_end",
-        "_faulty",
         "_file",
         "_held",
         "_provenance",
         "_shown",
+        "faulty",
         "fetched_at",
         "items",
         "limits",
@@ -143,7 +143,7 @@ class StagedPage:
         self.items: list[StagedItem] = []
         self.staged = 0
         self._current: StagedItem  # since `begin`
-        self._faulty = False
+        self.faulty = False
         self._held = 0  # bytes of records in memory that could be spilled
         self._end = 0  # of the temporary file
         self._provenance: Mapping[str, Any] | None = None
@@ -210,7 +210,7 @@ class StagedPage:
 
     def reject(self, fault: Fault) -> None:
         """The current item is at fault: what else becomes of it is up to the chain."""
-        self._current.fault, self._faulty = fault, True
+        self._current.fault, self.faulty = fault, True
 
     def withdraw(self) -> None:
         """Forget what the current item staged and claimed: it failed."""
@@ -270,7 +270,7 @@ class StagedPage:
 
         *failed*: the items are the errback's.
         """
-        if earlier is not None or failed or self._faulty:
+        if earlier is not None or failed or self.faulty:
             self._take_digests()
         self._shown.clear()
         if earlier is None:

@@ -133,9 +133,9 @@ async def test_group_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     sizes: list[int] = []
     write = inner.write
 
-    async def counted(data: memoryview) -> int:
+    def counted(data: memoryview) -> int:
         sizes.append(len(data))
-        return await write(data)
+        return write(data)
 
     monkeypatch.setattr(inner, "write", counted)
     assert await file.write([b"a\n"] * 1000) == 2000
@@ -160,8 +160,8 @@ async def test_short_writes_are_gone_on_with(
     assert inner is not None
     write = inner.write
 
-    async def short(data: memoryview) -> int:
-        return await write(data[:3])
+    def short(data: memoryview) -> int:
+        return write(data[:3])
 
     monkeypatch.setattr(inner, "write", short)
     await file.write([b"0123456789\n", b"x\n"])
