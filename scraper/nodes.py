@@ -54,10 +54,10 @@ def own_texts(node: LexborNode) -> Iterator[str]:
 
 def attribute(node: LexborNode, name: str) -> str | None:
     """The value of an attribute; "" when it stands without one, None when it is absent."""
-    attributes = node.attrs
-    if name in attributes:
-        return attributes[name] or ""
-    return None
+    try:
+        return node.attrs[name] or ""
+    except KeyError:
+        return None
 
 
 def take(nodes: Sequence[LexborNode], query: Query) -> Iterator[str]:
