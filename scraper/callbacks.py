@@ -64,14 +64,15 @@ class Callbacks:
     def __init__(self, spider: Spider) -> None:
         self._spider = spider
         self._bound: dict[str, Bound] = {}
-        self._names: set[str] = set()  # known to be there
+        self.names: set[str | None] = {None}
+        """What was looked for and is there, and None, which means the default."""
 
     def __contains__(self, name: str) -> bool:
-        if name in self._names:
+        if name in self.names:
             return True
         if not callable(getattr(self._spider, name, None)):
             return False
-        self._names.add(name)
+        self.names.add(name)
         return True
 
     def __getitem__(self, name: str) -> Bound:
@@ -113,18 +114,24 @@ def _parameter_types(method: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-async def drain(result: Any, take: Take) -> None:
+async def drain(
+    result: Any, take: Take, request: Callable[[Request], object] | None = None
+) -> None:
     """Hand every value a callback gives to *take*: async generator, coroutine, generator, list.
 
+    *request*, if there is one, gets those that are plain requests: most of what pages give are.
     There may be thousands, none of which has to wait: after `BREATH` of them others have a turn.
     """
+    plain = None if request is None else Request
     given = 0
     if not isinstance(result, AsyncGeneratorType) and inspect.isawaitable(result):
         result = await result
     if isinstance(result, AsyncGeneratorType):
         try:
             async for value in result:
-                if (taking := take(value)) is not None:
+                if value.__class__ is plain:
+                    request(value)  # type: ignore[misc]  # there is one
+                elif (taking := take(value)) is not None:
                     await taking
                 given += 1
                 if given == BREATH:
@@ -134,7 +141,9 @@ async def drain(result: Any, take: Take) -> None:
     elif isinstance(result, GeneratorType):
         try:
             for value in result:
-                if (taking := take(value)) is not None:
+                if value.__class__ is plain:
+                    request(value)  # type: ignore[misc]
+                elif (taking := take(value)) is not None:
                     await taking
                 given += 1
                 if given == BREATH:
@@ -152,13 +161,13 @@ async def _breath() -> int:
 
 
 async def deliver(
-    result: Any, request: Callable[[Request], None], item: Callable[[Any], Awaitable[None]]
+    result: Any, request: Callable[[Request], object], item: Callable[[Any], Awaitable[None]]
 ) -> None:
     """Hand every request that a callback gives to *request*, all else to *item*; open lists.
 
     Raises `TypeError` for what is neither. A named tuple is no list: it is for *item* to refuse.
     """
-    await drain(result, _Delivery(request, item).take)
+    await drain(result, _Delivery(request, item).take, request)
 
 
 class _Delivery:
@@ -167,21 +176,17 @@ class _Delivery:
     __slots__ = ("_item", "_request")
 
     def __init__(
-        self, request: Callable[[Request], None], item: Callable[[Any], Awaitable[None]]
+        self, request: Callable[[Request], object], item: Callable[[Any], Awaitable[None]]
     ) -> None:
         self._request = request
         self._item = item
 
     def take(self, given: Any) -> Awaitable[None] | None:
-        """As `Take`: links are most of what a page gives, and need no waiting."""
-        if given.__class__ is Request:
+        if isinstance(given, Request):
             self._request(given)
             return None
         if isinstance(given, list | tuple) and not hasattr(given, "_fields"):
             return self._take_all(given)
-        if isinstance(given, Request):
-            self._request(given)
-            return None
         if given is None or isinstance(given, str | bytes | int | float):
             raise TypeError(
                 f"the callback yielded {given!r}: yield items, requests or lists of them"

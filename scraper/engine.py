@@ -39,12 +39,12 @@ from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
 from scraper.links import Memo
 from scraper.observers import Observers
-from scraper.options import DEFAULTS
 from scraper.parsing import Parsing
 from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
 from scraper.protocols import Clock, Downloader, Frontier, Middleware
 from scraper.redaction import holding, redacted
+from scraper.request import unusual
 from scraper.revisit import Earlier
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
@@ -371,26 +371,21 @@ class Engine:
     async def _drain(self, result: Any, visit: Visit) -> None:
         """Everything a callback gives. An invalid item that is raised ends it, not the page."""
         try:
-            await deliver(
-                result,
-                functools.partial(self._request, visit),
-                functools.partial(self._item, visit),
-            )
+            await deliver(result, visit.found.append, functools.partial(self._item, visit))
         except (ItemInvalid, ValidationError) as error:
             url = urls.redact(visit.page.url)
             log.warning("%s: the callback ended early: %s", url, brief(error))
             self._chain.reject(error, visit.page)
+        for request in unusual(visit.found, self._callbacks.names):
+            self._check(request)
 
-    def _request(self, visit: Visit, request: Request) -> None:
-        callback, options = request.callback, request.options
-        if callback is not None and callback not in self._callbacks:
-            raise _no_method(request, callback)
-        if options is not DEFAULTS:  # most links have nothing but a callback
-            if options.errback is not None and options.errback not in self._callbacks:
-                raise _no_method(request, options.errback)
-            if options.meta or options.kwargs:
-                request.dump()  # raises for what is no JSON: here it fails its page, not the crawl
-        visit.found.append(request)
+    def _check(self, request: Request) -> None:
+        """Raises for what could not be run or stored: here it fails its page, later the crawl."""
+        for name in (request.callback, request.options.errback):
+            if name is not None and name not in self._callbacks:
+                raise SpiderError(f"{request!r}: the spider has no method {name!r}")
+        if request.options.meta or request.options.kwargs:
+            request.dump()
 
     async def _item(self, visit: Visit, item: Any) -> None:
         size = weight(visit.page.response)
@@ -416,10 +411,6 @@ class Engine:
             f"<Engine {self.spider.name}: {s.inflight} busy, {s.pending} queued,"
             f" {waiting} hosts waiting>"
         )
-
-
-def _no_method(request: Request, name: str) -> SpiderError:
-    return SpiderError(f"{request!r}: the spider has no method {name!r}")
 
 
 def _let_cancellation_pass(error: BaseException) -> None:

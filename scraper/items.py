@@ -191,6 +191,8 @@ NOTHING = _Nothing()
 
 
 def _only_one(call: str, css: str | None, xpath: str | None, json: str | None) -> str | None:
+    if css is xpath is json is None:
+        return None
     given = [
         repr(value) if name == "css" else f"{name}={value!r}"
         for name, value in (("css", css), ("xpath", xpath), ("json", json))
@@ -216,8 +218,13 @@ def _roots(source: Source, css: str | None, xpath: str | None, json: str | None)
     return (NOTHING if match.root is None else match.root for match in matches)
 
 
+_CSS = frozenset({Css})
+
+
 def _page_root(plan: Plan, source: Source) -> Any:
     """The whole page; nothing is parsed for a plan that does not look for elements."""
+    if plan.looks == _CSS:
+        return source.document.root
     if not plan.looks & {Css, XPath}:
         return None
     if not source.is_html and plan.looks - {Css, XPath}:

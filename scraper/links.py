@@ -399,12 +399,16 @@ class Memo:
         if known is None:
             known = Known(key)
             known.site = self._site(known.origin)
-        self._held += known.grown()
+        size, site = len(known.hrefs) + len(known.pages), known.site
+        self._held += size - known.size
+        known.size = size
         while self._held > self.HREFS or len(self._directories) >= self.DIRECTORIES:
             oldest = self._directories.pop(next(iter(self._directories), key), known)
-            self._held -= oldest.forget()
-        if len(known.site) > self.HREFS // self.SITES:
-            known.site.forget()
+            self._held -= oldest.size
+            oldest.size = 0
+            oldest.forget()
+        if len(site.hrefs) + len(site.pages) > self.HREFS // self.SITES:
+            site.forget()
         self._directories[key] = known  # last in the order: the most recently used
         return known
 

@@ -54,10 +54,10 @@ def own_texts(node: LexborNode) -> Iterator[str]:
 
 def attribute(node: LexborNode, name: str) -> str | None:
     """The value of an attribute; "" when it stands without one, None when it is absent."""
-    attributes = node.attrs
-    if name in attributes:
-        return attributes[name] or ""
-    return None
+    try:
+        return node.attrs[name] or ""
+    except KeyError:
+        return None
 
 
 def take(nodes: Sequence[LexborNode], query: Query) -> Iterator[str]:
@@ -108,7 +108,10 @@ def find(root: Root, queries: tuple[Query, ...]) -> list[LexborNode | str]:
     """Everything the parts of a selector find, each once, in document order."""
     if len(queries) == 1:
         query = queries[0]
-        nodes = select(root, query.css)
+        if query.plain and isinstance(root, LexborHTMLParser):
+            nodes = root.tags(query.css)  # the same, and no selector to be read: an eighth
+        else:
+            nodes = select(root, query.css)
         return nodes if query.take is None else [*take(nodes, query)]  # type: ignore[return-value]
     wanted: dict[int, list[Query]] = {}
     for query in queries:

@@ -23,16 +23,18 @@ class Query(NamedTuple):
     """One part of a comma list: a plain CSS selector, and what to take of each match.
 
     `take`: None the element, "text" its own text nodes, "texts" those of all below it as well,
-    "attr" the attribute `name`.
+    "attr" the attribute `name`. `plain`: the selector is the name of an element, and no more.
     """
 
     css: str
     take: Literal["text", "texts", "attr"] | None = None
     name: str = ""
+    plain: bool = False
 
 
 _PSEUDO = re.compile(r"::(?:(text)|attr\(\s*([^\s()]+)\s*\))\s*\Z", re.IGNORECASE)
 _ANYTHING_BELOW = re.compile(r"(?<![>+~\s])\s+\*\Z")
+_NAME = re.compile(r"[a-z][a-z0-9]{0,30}")
 _PARTS = re.compile(r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[(\[]|[)\]]|,""", re.DOTALL)
 
 
@@ -54,7 +56,7 @@ def compile_css(selector: str) -> tuple[Query, ...]:
         queries.insert(0, Query(",".join(plain)))
     for query in queries:
         _check(query.css, selector)
-    return tuple(dict.fromkeys(queries))
+    return tuple(dict.fromkeys(q._replace(plain=bool(_NAME.fullmatch(q.css))) for q in queries))
 
 
 def _pseudo_query(css: str, name: str | None) -> Query:

@@ -50,6 +50,7 @@ __all__ = [
     "RequestOptions",
     "callback_name",
     "unknown",
+    "unusual",
 ]
 
 
@@ -400,6 +401,11 @@ def unknown(requests: Iterable[Request], known: Container[int | None]) -> list[R
     By the fingerprints that were made already: what a crawl knows, it was asked for before.
     """
     return [r for r in requests if r._fingerprint not in known or not r._options.unique]
+
+
+def unusual(requests: Iterable[Request], callbacks: Container[str | None]) -> list[Request]:
+    """Those of *requests* that say more than a URL and one of the *callbacks*."""
+    return [r for r in requests if r._options is not DEFAULTS or r._callback not in callbacks]
 
 
 def _storable(value: Any) -> Any:

@@ -32,27 +32,16 @@ class Table:
     `pages`: the same, but None also for what leads to no page (see `links.page_links`).
     """
 
-    __slots__ = ("_size", "hrefs", "pages")
+    __slots__ = ("hrefs", "pages")
 
     def __init__(self) -> None:
         self.hrefs: dict[str, str | None] = {}
         self.pages: dict[str, str | None] = {}
-        self._size = 0
 
-    def __len__(self) -> int:
-        return len(self.hrefs) + len(self.pages)
-
-    def grown(self) -> int:
-        """How many hrefs there are more than when this was asked before."""
-        size, self._size = self._size, len(self)
-        return self._size - size
-
-    def forget(self) -> int:
-        """Forget everything; how many hrefs that `grown` has told of."""
-        size, self._size = self._size, 0
+    def forget(self) -> None:
+        """Forget everything: that costs time, nothing else."""
         self.hrefs.clear()
         self.pages.clear()
-        return size
 
 
 class Known(Table):
@@ -60,15 +49,17 @@ class Known(Table):
 
     `directory`: of an absolute URL, as the function of that name gives it. `site`: for the hrefs
     that mean the same on the whole `origin`; may be shared by its directories.
+    `size`: how many hrefs there were when `links.Memo` last looked.
     """
 
-    __slots__ = ("directory", "origin", "site")
+    __slots__ = ("directory", "origin", "site", "size")
 
     def __init__(self, directory: str, site: Table | None = None) -> None:
         super().__init__()
         path = directory.find("/", directory.find("://") + 3) if is_web(directory) else 0
         self.origin = directory[:path] if path > 0 else ""
         self.directory = directory
+        self.size = 0
         self.site = Table() if site is None else site
 
 

@@ -170,12 +170,12 @@ def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert latest.hrefs == {"x": None}
     latest.pages.update((str(n), None) for n in range(Memo.HREFS - 10))
     assert memo.known("http://h/12/") is latest, "the others have room beside it"
-    assert len(memo.known("http://h/11/")) == 1
+    assert memo.known("http://h/11/").hrefs == {"x": None}
     latest.pages.update((str(n), None) for n in range(Memo.HREFS - 1))
-    assert len(memo.known("http://h/12/")) == Memo.HREFS, "the others are forgotten for it"
-    assert len(memo.known("http://h/11/")) == 0
+    assert memo.known("http://h/12/").size == Memo.HREFS, "the others are forgotten for it"
+    assert memo.known("http://h/11/").hrefs == {}
     latest.pages["one more"] = None
-    assert len(memo.known("http://h/12/")) == 0
+    assert memo.known("http://h/12/").pages == {}
 
 
 def test_what_sites_are_known_by_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_what_sites_are_known_by_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     site = memo.known("http://4/b/").site
     site.hrefs.update((f"/{n}", None) for n in range(10))
     assert memo.known("http://4/c/").site is site
-    assert len(site) == 0
+    assert site.hrefs == site.pages == {}
 
 
 def test_the_memo_of_requests_is_bounded() -> None:

@@ -307,6 +307,34 @@ def test_a_checked_page_passes() -> None:
 # What is not HTML
 
 
+NAMES = [
+    *("html", "head", "body", "title", "h1", "a", "svg", "lineargradient", "math", "mi", "x1"),
+    *("template", "td", "table", "select", "option", "image", "img", "frameset", "foreignobject"),
+]
+
+
+@given(
+    st.lists(
+        st.sampled_from([f"<{name}>" for name in NAMES])
+        | st.sampled_from([f"</{name}>" for name in NAMES])
+        | st.sampled_from([
+            "<linearGradient>",
+            "<H1 />",
+            "<svg:h1>",
+            "<my-h1>",
+            "text",
+            "<!--a-->",
+        ]),
+        max_size=12,
+    ),
+    st.sampled_from(NAMES),
+)
+def test_a_plain_name_finds_what_css_finds(parts: list[str], name: str) -> None:
+    page = Document.of("".join(parts))
+    found = [node.mem_id for node in page.parser.css(name)]
+    assert [each.root.mem_id for each in page.css(name)] == found  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
