@@ -235,9 +235,8 @@ class Engine:
         if start.refused is not None:
             return await self._fail(lease, host, Dead(start.refused))
         try:
-            response = await self.exchanges.through(
-                request, Grant(host, start.began, retry=lease.attempt > 0)
-            )
+            grant = Grant(host, start.began, request, retry=lease.attempt > 0)
+            response = await self.exchanges.through(grant)
         except Throttled as error:
             return Outcome(lease, host, retry.waits("throttled", error.at))
         except FetchError as error:

@@ -134,7 +134,7 @@ class AiohttpDownloader:
         started = time.monotonic()
         options = request.options
         proxy = options.proxy or self._http.proxy
-        limit = self._deadlines.limit(options.timeout or self._http.timeout)
+        limit = Limit(self._deadlines, options.timeout or self._http.timeout)
         try:
             answer = await self._exchange(request, proxy, limit, started, fresh=fresh)
             try:
@@ -306,8 +306,9 @@ class AiohttpDownloader:
         codings = _codings(answer)
         most = self._max_wire if codings else self._max_plain
         _announced(answer, most)
-        if content.is_eof() and content.total_bytes <= most:  # it came with its header
-            pieces, size = [content.read_nowait()], content.total_bytes
+        whole = answer.whole() if isinstance(answer, Answer) else None
+        if whole is not None and len(whole) <= most:
+            pieces, size = [whole], len(whole)
         else:
             with limit:
                 pieces, size = await self._pieces(content, most)

@@ -88,6 +88,14 @@ class Answer:
         """Whether its connection is free for another exchange, or gone."""
         return self._connection is None
 
+    def whole(self) -> bytes | None:
+        """The body, if all of it is here, as that of a page is that came in one piece.
+
+        Not by `read_nowait`: that has the connection parse on, which serves another by now.
+        """
+        content = self.content
+        return b"".join(content._buffer) if content.is_eof() else None
+
     def release(self) -> None:
         """All is here: the connection may serve again."""
         connection, self._connection = self._connection, None
