@@ -18,11 +18,15 @@ COARSE = 5.0
 
 
 class Deadlines:
-    """The limits of one loop that are `waiting`, and when (`due`) they are looked at next."""
+    """The limits that are `waiting`, and when (`due`) they are looked at next.
 
-    __slots__ = ("_timer", "due", "waiting")
+    Made inside the loop, which is kept: to ask for it costs Python 3.11 a system call each time.
+    """
+
+    __slots__ = ("_timer", "due", "loop", "waiting")
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.waiting: set[Limit] = set()
         self.due = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -32,10 +36,10 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self.due = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+        self._timer = self.loop.call_at(due, self._look)
 
     def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         for limit in [limit for limit in self.waiting if limit.due <= now]:
             limit.expire()
         self.due, self._timer = math.inf, None
@@ -65,7 +69,7 @@ class Limit:
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self._deadlines = deadlines
-        self._loop = asyncio.get_running_loop()
+        self._loop = deadlines.loop
         self._seconds = seconds
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0  # requests to cancel the task that are not ours
@@ -86,7 +90,7 @@ class Limit:
     def __enter__(self) -> None:
         if self.expired or self.due <= self._loop.time():
             raise TimeoutError
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a limit is for a task")
         self._task = task
