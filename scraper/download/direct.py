@@ -28,7 +28,7 @@ __all__ = ["KNOWN", "Answer", "Direct"]
 KNOWN = aiohttp.__version__.startswith("3.14.")
 
 METHODS = frozenset({"GET", "HEAD"})
-MAX_ORIGINS = 1024  # that are remembered
+MAX_ORIGINS = 2048  # that are remembered
 UPGRADED = 101
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
