@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
 from types import AsyncGeneratorType, FunctionType, GeneratorType
 from typing import Any, get_type_hints
@@ -122,36 +122,50 @@ async def drain(
     *request*, if there is one, gets those that are plain requests: most of what pages give are.
     There may be thousands, none of which has to wait: after `BREATH` of them others have a turn.
     """
-    plain = None if request is None else Request
-    given = 0
     if not isinstance(result, AsyncGeneratorType) and inspect.isawaitable(result):
         result = await result
     if isinstance(result, AsyncGeneratorType):
-        try:
-            async for value in result:
-                if value.__class__ is plain:
-                    request(value)  # type: ignore[misc]  # there is one
-                elif (taking := take(value)) is not None:
-                    await taking
-                given += 1
-                if given == BREATH:
-                    given = await _breath()
-        finally:
-            await result.aclose()
+        await _drain_async(result, take, request)
     elif isinstance(result, GeneratorType):
-        try:
-            for value in result:
-                if value.__class__ is plain:
-                    request(value)  # type: ignore[misc]
-                elif (taking := take(value)) is not None:
-                    await taking
-                given += 1
-                if given == BREATH:
-                    given = await _breath()
-        finally:
-            result.close()
+        await _drain_sync(result, take, request)
     elif result is not None and (taking := take(result)) is not None:
         await taking
+
+
+async def _drain_async(
+    values: AsyncGenerator[Any, None], take: Take, request: Callable[[Request], object] | None
+) -> None:
+    plain = None if request is None else Request
+    given = 0
+    try:
+        async for value in values:
+            if value.__class__ is plain:
+                request(value)  # type: ignore[misc]  # there is one
+            elif (taking := take(value)) is not None:
+                await taking
+            given += 1
+            if given == BREATH:
+                given = await _breath()
+    finally:
+        await values.aclose()
+
+
+async def _drain_sync(
+    values: Generator[Any, None, None], take: Take, request: Callable[[Request], object] | None
+) -> None:
+    plain = None if request is None else Request
+    given = 0
+    try:
+        for value in values:
+            if value.__class__ is plain:
+                request(value)  # type: ignore[misc]  # there is one
+            elif (taking := take(value)) is not None:
+                await taking
+            given += 1
+            if given == BREATH:
+                given = await _breath()
+    finally:
+        values.close()
 
 
 async def _breath() -> int:

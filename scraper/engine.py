@@ -234,9 +234,8 @@ class Engine:
         if start.refused is not None:
             return await self._fail(lease, host, Dead(start.refused))
         try:
-            response = await self.exchanges.through(
-                request, Grant(host, start.began, retry=lease.attempt > 0)
-            )
+            grant = Grant(host, start.began, request, retry=lease.attempt > 0)
+            response = await self.exchanges.through(grant)
         except Throttled as error:
             return Outcome(lease, host, retry.waits("throttled", error.at))
         except FetchError as error:
@@ -245,11 +244,18 @@ class Engine:
             _let_cancellation_pass(error)
             said = self._reporter.tell(error, "middleware", request)
             return await self._fail(lease, host, Dead("callback_error", said))
-        accepted = self.exchanges.accepts(request, response.status)
-        if not accepted and self.exchanges.throttled(response):
+        if 200 <= response.status < 300 or self.exchanges.accepts(request, response.status):
+            secrets.answer = response.headers
+            return await self._deliver(lease, host, response)
+        return await self._unwanted(lease, host, response)
+
+    async def _unwanted(self, lease: Lease, host: Host, response: Response) -> Outcome:
+        """No page: the answer asks to wait, leads elsewhere, or says what is wrong."""
+        request = lease.request
+        if self.exchanges.throttled(response):
             return Outcome(lease, host, retry.waits("throttled"))
         try:
-            target = None if accepted else self.exchanges.target(request, response)
+            target = self.exchanges.target(request, response)
         except FetchError as error:
             return await self._fail(lease, host, Dead(error.reason, error.detail), response)
         if target is not None:
@@ -258,11 +264,8 @@ class Engine:
                 detail = f"redirected to {urls.redact(target.url)}"
                 return await self._fail(lease, host, Dead(refusal, detail), response)
             return Outcome(lease, host, Done(), redirect=target)
-        if not accepted and not 200 <= response.status < 300:
-            status = FetchError(f"http_{response.status}", request.url)
-            return await self._fail(lease, host, self._judge(lease, status), response)
-        secrets.answer = response.headers
-        return await self._deliver(lease, host, response)
+        status = FetchError(f"http_{response.status}", request.url)
+        return await self._fail(lease, host, self._judge(lease, status), response)
 
     def _judge(self, lease: Lease, error: FetchError, *, asked: Retry | None = None) -> Any:
         return retry.judge(

@@ -34,7 +34,7 @@ TOLD_HOSTS = 1000
 
 @dataclass(slots=True)
 class Grant:
-    """A turn at the gate. `began`: when it was given; None once it is used.
+    """A turn at the gate, for *request*. `began`: when it was given; None once it is used.
 
     `retry`: the page was tried before, so it goes out on a connection of its own: what a server
     sees must be what is charged, and a kept connection may need a second try.
@@ -42,6 +42,7 @@ class Grant:
 
     host: Host
     began: float | None
+    request: Request
     retry: bool = False
 
 
@@ -113,15 +114,16 @@ class Exchanges:
             raise FetchError("url_invalid", urls.redact(request.url))
         host = self._gate.host(urls.host_key(request.url))
         began = await self._gate.turn(host, request.url, self._wait)
-        response = await self.through(request, Grant(host, began))
+        response = await self.through(Grant(host, began, request))
         response.memo = self._memo
         target = None if self.accepts(request, response.status) else self.target(request, response)
         if target is None:
             await self._parsing.prepare(response)
         return response, target
 
-    async def through(self, request: Request, grant: Grant) -> Response:
-        """Middleware, outermost first, around the exchange."""
+    async def through(self, grant: Grant) -> Response:
+        """Middleware, outermost first, around the exchange that *grant* is for."""
+        request = grant.request
         try:
             if not self._middleware:
                 return await self._send(grant, request)
@@ -134,7 +136,8 @@ class Exchanges:
                 self._gate.unused(grant.host, grant.began)
 
     async def _send(self, grant: Grant, request: Request) -> Response:
-        host = self._gate.host(urls.host_key(request.url))
+        same = request is grant.request
+        host = grant.host if same else self._gate.host(urls.host_key(request.url))
         if grant.began is not None and grant.host is host:
             began, grant.began = grant.began, None
         else:  # another host, or a second exchange: it needs a turn of its own
@@ -196,7 +199,7 @@ class Exchanges:
     async def _robots_outcome(self, host: Host, began: float) -> robots.Robots | robots.Unavailable:
         url, hops, where = robots.robots_url(host.key), 0, host
         while True:
-            answer = await self._robots_answer(url, hops, Grant(where, began))
+            answer = await self._robots_answer(hops, Grant(where, began, Request(url)))
             if not isinstance(answer, robots.Follow):
                 return answer
             url, hops = answer.location, hops + 1
@@ -204,11 +207,12 @@ class Exchanges:
             began = await self._gate.turn(where, url, self._wait, exempt=True)
 
     async def _robots_answer(
-        self, url: str, hops: int, grant: Grant
+        self, hops: int, grant: Grant
     ) -> robots.Robots | robots.Unavailable | robots.Follow:
+        url = grant.request.url
         self._scheduler.tally.note(robots=1)
         try:
-            response = await self.through(Request(url), grant)
+            response = await self.through(grant)
         except FetchError as error:
             return robots.verdict(error, token=self._agent, url=url, hops=hops)
         return robots.verdict(

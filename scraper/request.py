@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -74,7 +75,7 @@ class Headers(Mapping[str, str]):
             raw.items() if isinstance(raw, Mapping) else raw
         )
         self._wire: tuple[tuple[bytes, bytes], ...] = ()
-        self._table: dict[str, str] | None = None
+        self._table: dict[str, str | bytes] | None = None
 
     @classmethod
     def of_wire(cls, fields: tuple[tuple[bytes, bytes], ...]) -> Self:
@@ -87,20 +88,19 @@ class Headers(Mapping[str, str]):
         headers._wire = fields
         return headers
 
-    def _lookup(self) -> dict[str, str]:
+    def _lookup(self) -> dict[str, str | bytes]:
         if self._table is None:
-            fields = self.items_raw()
-            table = {name.lower(): value for name, value in fields}
-            if len(table) < len(fields):  # some stand there more than once
-                table = {}
-                for field, value in fields:
-                    name = field.lower()
-                    table[name] = f"{table[name]}, {value}" if name in table else value
-            self._table = table
+            self._table = (
+                {_lower(name): value for name, value in self._wire}
+                if self._raw is None
+                else {name.lower(): value for name, value in self._raw}
+            )
+            if len(self._table) < len(self._raw or self._wire):  # some stand there more than once
+                self._table = _joined(self.items_raw())
         return self._table
 
     def __getitem__(self, name: str) -> str:
-        return self._lookup()[name.lower()]
+        return _text(self._lookup()[name.lower()])
 
     @overload
     def get(self, name: str, default: None = None, /) -> str | None: ...
@@ -110,7 +110,8 @@ class Headers(Mapping[str, str]):
 
     def get(self, name: str, default: Any = None, /) -> Any:
         """The value of *name*, *default* when it is absent."""
-        return self._lookup().get(name.lower(), default)
+        value = self._lookup().get(name.lower())
+        return default if value is None else _text(value)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._lookup()
@@ -131,12 +132,28 @@ class Headers(Mapping[str, str]):
     def items_raw(self) -> tuple[tuple[str, str], ...]:
         """The fields as they came."""
         if self._raw is None:
-            self._raw = tuple([(n.decode("latin-1"), v.decode("latin-1")) for n, v in self._wire])
-            self._wire = ()
+            self._raw = tuple([(_text(name), _text(value)) for name, value in self._wire])
         return self._raw
 
     def __repr__(self) -> str:
         return f"Headers({dict(self.items_raw())!r})"
+
+
+def _text(wire: str | bytes) -> str:
+    return wire if isinstance(wire, str) else wire.decode("latin-1")
+
+
+@lru_cache(maxsize=1024)
+def _lower(name: bytes) -> str:
+    return name.decode("latin-1").lower()
+
+
+def _joined(fields: Iterable[tuple[str, str]]) -> dict[str, str | bytes]:
+    """The values by name, those of one name joined as RFC 9110, section 5.3, has it."""
+    apart: dict[str, list[str]] = {}
+    for name, value in fields:
+        apart.setdefault(name.lower(), []).append(value)
+    return {name: ", ".join(values) for name, values in apart.items()}
 
 
 class Request:

@@ -89,7 +89,7 @@ class AiohttpDownloader:
         self._resolver: wire.Resolver | None = None
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
         self._direct: Direct | None = None
-        self._deadlines = Deadlines()
+        self._deadlines: Deadlines | None = None
         self._timeout = self._until(http.connect_timeout)
         self._guarded = not http.allow_private
         self._max_headers = int(http.max_headers)
@@ -118,7 +118,9 @@ class AiohttpDownloader:
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
         self._direct = None
-        self._deadlines.close()
+        if self._deadlines is not None:
+            self._deadlines.close()
+            self._deadlines = None
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
@@ -134,7 +136,9 @@ class AiohttpDownloader:
         started = time.monotonic()
         options = request.options
         proxy = options.proxy or self._http.proxy
-        limit = self._deadlines.limit(options.timeout or self._http.timeout)
+        if self._deadlines is None:
+            self._deadlines = Deadlines()
+        limit = Limit(self._deadlines, options.timeout or self._http.timeout)
         try:
             answer = await self._exchange(request, proxy, limit, started, fresh=fresh)
             try:
@@ -306,8 +310,9 @@ class AiohttpDownloader:
         codings = _codings(answer)
         most = self._max_wire if codings else self._max_plain
         _announced(answer, most)
-        if content.is_eof() and content.total_bytes <= most:  # it came with its header
-            pieces, size = [content.read_nowait()], content.total_bytes
+        whole = answer.whole() if isinstance(answer, Answer) else None
+        if whole is not None and len(whole) <= most:
+            pieces, size = [whole], len(whole)
         else:
             with limit:
                 pieces, size = await self._pieces(content, most)

@@ -18,52 +18,48 @@ COARSE = 5.0
 
 
 class Deadlines:
-    """The limits of one loop that are being waited under; `limit` makes one."""
+    """The limits that are `waiting`, and when (`due`) they are looked at next.
 
-    __slots__ = ("_due", "_timer", "waiting")
+    Made inside the loop, which is kept: to ask for it costs Python 3.11 a system call each time.
+    """
+
+    __slots__ = ("_timer", "due", "loop", "waiting")
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.waiting: set[Limit] = set()
-        self._due = math.inf  # when the timer fires
+        self.due = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def limit(self, seconds: float) -> Limit:
-        """A limit of so many *seconds* from now."""
-        return Limit(self, seconds)
-
-    def watch(self, limit: Limit) -> None:
-        """See to it that *limit*, which is waited under, is looked at in time."""
-        self.waiting.add(limit)
-        if limit.due < self._due:
-            self._set(limit.due)
-
-    def _set(self, due: float) -> None:
+    def look_at(self, due: float) -> None:
+        """Look at them then, which is before they would have been looked at."""
         if self._timer is not None:
             self._timer.cancel()
-        self._due = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+        self.due = due
+        self._timer = self.loop.call_at(due, self._look)
 
     def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         for limit in [limit for limit in self.waiting if limit.due <= now]:
             limit.expire()
-        self._due, self._timer = math.inf, None
+        self.due, self._timer = math.inf, None
         left = [limit.due for limit in self.waiting if not limit.expired]
         if left:
-            self._set(min(left))
+            self.look_at(min(left))
 
     def close(self) -> None:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
-        self._due, self._timer = math.inf, None
+        self.due, self._timer = math.inf, None
 
 
 class Limit:
-    """How long one exchange may take. What waits under it (`with limit: await …`) is cancelled
-    when the time is over, and leaves with `TimeoutError`; so does what begins to wait later.
+    """How long one exchange may take: *seconds* from now.
 
-    One task at a time, any number of times. `due`: when, by the loop's clock.
+    What waits under it (`with limit: await …`) is cancelled when the time is over, and leaves with
+    `TimeoutError`; so does what begins to wait later. One task at a time, any number of times.
+    `due`: when, by the loop's clock. `expired`: it was over while somebody waited.
     """
 
     __slots__ = ("_cancelling", "_deadlines", "_loop", "_seconds", "_task", "due", "expired")
@@ -73,7 +69,7 @@ class Limit:
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self._deadlines = deadlines
-        self._loop = asyncio.get_running_loop()
+        self._loop = deadlines.loop
         self._seconds = seconds
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0  # requests to cancel the task that are not ours
@@ -94,12 +90,15 @@ class Limit:
     def __enter__(self) -> None:
         if self.expired or self.due <= self._loop.time():
             raise TimeoutError
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a limit is for a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._deadlines.watch(self)
+        deadlines = self._deadlines
+        deadlines.waiting.add(self)
+        if self.due < deadlines.due:
+            deadlines.look_at(self.due)
 
     def __exit__(
         self,

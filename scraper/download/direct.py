@@ -28,7 +28,7 @@ __all__ = ["KNOWN", "Answer", "Direct"]
 KNOWN = aiohttp.__version__.startswith("3.14.")
 
 METHODS = frozenset({"GET", "HEAD"})
-MAX_ORIGINS = 1024  # that are remembered
+MAX_ORIGINS = 2048  # that are remembered
 UPGRADED = 101
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
@@ -87,6 +87,14 @@ class Answer:
     def closed(self) -> bool:
         """Whether its connection is free for another exchange, or gone."""
         return self._connection is None
+
+    def whole(self) -> bytes | None:
+        """The body, if all of it is here, as that of a page is that came in one piece.
+
+        Not by `read_nowait`: that has the connection parse on, which serves another by now.
+        """
+        content = self.content
+        return b"".join(content._buffer) if content.is_eof() else None
 
     def release(self) -> None:
         """All is here: the connection may serve again."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from scraper.download.deadlines import Deadlines
+from scraper.download.deadlines import Deadlines, Limit
 
 SOON = 0.01
 
@@ -17,7 +17,7 @@ async def forever() -> None:
 
 async def test_what_waits_leaves_with_a_timeout_and_the_task_lives_on() -> None:
     deadlines = Deadlines()
-    with pytest.raises(TimeoutError), deadlines.limit(SOON):
+    with pytest.raises(TimeoutError), Limit(deadlines, SOON):
         await forever()
     task = asyncio.current_task()
     assert task is not None
@@ -28,10 +28,10 @@ async def test_what_waits_leaves_with_a_timeout_and_the_task_lives_on() -> None:
 async def test_what_ends_in_time_hears_nothing() -> None:
     deadlines = Deadlines()
     for seconds in (0.5, 30.0):
-        with deadlines.limit(seconds):
+        with Limit(deadlines, seconds):
             await asyncio.sleep(0)
     assert not deadlines.waiting
-    with pytest.raises(KeyError), deadlines.limit(SOON):
+    with pytest.raises(KeyError), Limit(deadlines, SOON):
         raise KeyError
 
 
@@ -41,7 +41,7 @@ async def test_each_ends_by_its_own_time_whatever_the_order() -> None:
 
     async def wait(seconds: float) -> None:
         try:
-            with deadlines.limit(seconds):
+            with Limit(deadlines, seconds):
                 await forever()
         except TimeoutError:
             ended.append(seconds)
@@ -52,7 +52,7 @@ async def test_each_ends_by_its_own_time_whatever_the_order() -> None:
 
 async def test_one_that_waits_again_has_what_is_left() -> None:
     deadlines = Deadlines()
-    limit = deadlines.limit(SOON)
+    limit = Limit(deadlines, SOON)
     with pytest.raises(TimeoutError), limit:
         await forever()
     with pytest.raises(TimeoutError), limit:
@@ -64,7 +64,7 @@ async def test_one_that_waits_again_has_what_is_left() -> None:
 
 async def test_over_while_nobody_waited() -> None:
     deadlines = Deadlines()
-    limit = deadlines.limit(SOON)
+    limit = Limit(deadlines, SOON)
     while asyncio.get_running_loop().time() < limit.due:
         await asyncio.sleep(0)
     with pytest.raises(TimeoutError), limit:
@@ -73,7 +73,7 @@ async def test_over_while_nobody_waited() -> None:
 
 async def test_who_cancels_the_task_for_a_reason_of_their_own_has_the_word() -> None:
     deadlines = Deadlines()
-    limit = deadlines.limit(30)
+    limit = Limit(deadlines, 30)
     begun = asyncio.Event()
 
     async def wait() -> None:
@@ -94,13 +94,13 @@ async def test_one_timer_serves_them_all() -> None:
     class Counted(Deadlines):
         timers = 0
 
-        def _set(self, due: float) -> None:
+        def look_at(self, due: float) -> None:
             self.timers += 1
-            super()._set(due)
+            super().look_at(due)
 
     deadlines = Counted()
     for _ in range(100):
-        with deadlines.limit(600):
+        with Limit(deadlines, 600):
             await asyncio.sleep(0)
     assert deadlines.timers == 1
     deadlines.close()
