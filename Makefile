@@ -17,7 +17,7 @@ export SCRAPER_TEST_DATA ?= $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run install develop servers test kill long fuzz hostile lint format bench docs clean
+.PHONY: help run install develop servers test kill long fuzz hostile lint format bench cost docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ format: develop ## let ruff rewrite what it can
 
 bench: develop servers ## the benchmarks, side by side with what is installed
 	$(BIN)/python -m benchmarks $(ARGS)
+
+cost: develop servers ## what a page costs, counted and not timed: make cost ARGS=--record
+	$(BIN)/python -m benchmarks.cost $(ARGS)
 
 docs: develop ## write the computed parts of the documentation, and run all that it shows
 	$(BIN)/python -m tests.docs.generate
