@@ -46,6 +46,10 @@ $(VENV)/developing: pyproject.toml | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dates,parquet,s3,sftp,shell,sql,xpath,dev]'
 	@touch $@ $(VENV)/installed
 
+$(VENV)/benching: pyproject.toml | develop
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
 servers: # nginx, databases, OpenSSH and the documentation that tests crawl, where apt-get can bring them
 	@.ci/servers
 
@@ -74,7 +78,8 @@ format: develop ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: develop servers ## the benchmarks, side by side with what is installed
+bench: $(VENV)/benching ## the benchmarks: whole crawls side by side, half an hour: make bench ARGS="--site shop"
+	@.ci/servers bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 cost: develop servers ## what a page costs, counted and not timed: make cost ARGS=--record
