@@ -17,7 +17,7 @@ export SCRAPER_TEST_DATA ?= $(DATA)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run install develop servers test kill long fuzz hostile lint format bench docs clean
+.PHONY: help run install develop servers test kill long fuzz hostile lint format bench cost docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/made
 $(VENV)/developing: pyproject.toml | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dates,parquet,s3,sftp,shell,sql,xpath,dev]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/benching: pyproject.toml | develop
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
 
 servers: # nginx, databases, OpenSSH and the documentation that tests crawl, where apt-get can bring them
 	@.ci/servers
@@ -74,8 +78,12 @@ format: develop ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: develop servers ## the benchmarks, side by side with what is installed
+bench: $(VENV)/benching ## the benchmarks: whole crawls side by side, half an hour: make bench ARGS="--site shop"
+	@.ci/servers bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+cost: develop servers ## what a page costs, counted and not timed: make cost ARGS=--record
+	$(BIN)/python -m benchmarks.cost $(ARGS)
 
 docs: develop ## write the computed parts of the documentation, and run all that it shows
 	$(BIN)/python -m tests.docs.generate

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from selectolax.lexbor import LexborHTMLParser
 
-from benchmarks.crawl import write
+from benchmarks.report import write
 from scraper.demo.site import Site
 from scraper.guard import SMALL, doubtful
 from scraper.http import Response

@@ -1,4 +1,4 @@
-"""The sites of the benchmark: a generated shop and a documentation site, served on loopback.
+"""The sites of the benchmark: a generated shop and two of documentation, served on loopback.
 
 The shop is written to disk, page by page, from a seed: the same for everyone, always. nginx
 serves it with one worker process; where nginx is missing, Python's own server does, slower, which
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Site", "docs", "shop"]
+__all__ = ["Site", "docs", "manual", "serving", "shop"]
 
 WORDS = [
     "amber", "brisk", "candle", "delta", "ember", "fable", "garnet", "harbor", "island", "jasper",
@@ -32,13 +32,17 @@ LISTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A directory that is served under `base`; `pages`: how many a crawl of it finds at least."""
+    """A directory that is served under `base`; `pages`: how many a crawl of it finds at least.
+
+    `process`: the server's, of which `cpu_of` tells what it has used.
+    """
 
     name: str
     base: str
     start: str
     pages: int
     server: str
+    process: int
 
 
 # -- the shop --------------------------------------------------------------------------------
@@ -105,33 +109,41 @@ def shop(work: Path, pages: int = 20_000) -> Iterator[Site]:
     """Write the shop below *work* and serve it."""
     root = work / "shop"
     count = write_shop(root, pages)
-    with serving(work, root, None) as (base, server):
-        yield Site("shop", base, f"{base}/index.html", count, server)
+    with serving(work, root, None) as (base, server, process):
+        yield Site("shop", base, f"{base}/index.html", count, server, process)
 
 
 # -- the documentation -----------------------------------------------------------------------
 
 
-def documentation() -> Path | None:
-    """Debian's python3-doc, if it is installed."""
-    found = sorted(Path("/usr/share/doc").glob("python3*/html/index.html"))
-    return found[0].parent.resolve() if found else None
-
-
 @contextlib.contextmanager
 def docs(work: Path, copies: int = 20) -> Iterator[Site]:
     """Serve *copies* of Debian's Python documentation, as if they were versions of it."""
-    source = documentation()
-    if source is None:
-        raise FileNotFoundError("the package python3-doc is not installed")
-    root = work / "docs"
+    with _versions("docs", work, "python3*/html", "python3-doc", copies) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def manual(work: Path, copies: int = 14) -> Iterator[Site]:
+    """Serve *copies* of Debian's SQLite documentation: smaller pages with fewer links."""
+    with _versions("manual", work, "sqlite3", "sqlite3-doc", copies) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def _versions(name: str, work: Path, place: str, package: str, copies: int) -> Iterator[Site]:
+    found = sorted(Path("/usr/share/doc").glob(f"{place}/index.html"))
+    if not found:
+        raise FileNotFoundError(f"the package {package} is not installed")
+    source = found[0].parent.resolve()
+    root = work / name
     root.mkdir()
     (root / "index.html").write_text(
         _page("Versions", _links([(f"/v{n}/index.html", f"Version {n}") for n in range(copies)]))
     )
     count = copies * sum(1 for _ in source.rglob("*.html"))
-    with serving(work, root, source, copies) as (base, server):
-        yield Site("docs", base, f"{base}/index.html", count // 2, server)
+    with serving(work, root, source, copies) as (base, server, process):
+        yield Site(name, base, f"{base}/index.html", count // 2, server, process)
 
 
 # -- serving ---------------------------------------------------------------------------------
@@ -169,7 +181,8 @@ http {{
 @contextlib.contextmanager
 def serving(
     work: Path, root: Path, source: Path | None, copies: int = 0
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, int]]:
+    """Serve *root*, with so many copies of *source*: the server's address, kind and process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -191,10 +204,21 @@ def serving(
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(port, server)
-        yield f"http://127.0.0.1:{port}", "nginx" if nginx else "http.server"
+        yield f"http://127.0.0.1:{port}", "nginx" if nginx else "http.server", server.pid
     finally:
         server.terminate()
         server.wait()
+
+
+def cpu_of(process: int) -> float | None:
+    """Seconds of CPU that *process* and its children, which still run, have used. Linux only."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()  # the name may have any character
+            if process in (int(stat.parent.name), int(fields[1])):
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -270,7 +270,7 @@ def memory(names: list[str], items: int, per_page: int) -> None:
         site.mkdir()
         for n in range(items // per_page):
             (site / f"{n}.html").write_text(f"<h1>{n}</h1>")
-        with serving(work, site, None) as (base, _):
+        with serving(work, site, None) as (base, _, _):
             for name in names:
                 with tempfile.TemporaryDirectory() as place:
                     subprocess.run(
