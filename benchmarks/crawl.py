@@ -26,6 +26,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import report, shop
 from benchmarks.report import Result, Round
@@ -146,16 +147,27 @@ def crawl(contender: Contender, place: Place) -> Round:
     )
 
 
+def read(out: Path) -> tuple[list[dict[str, Any]], list[str], str]:
+    """The items in *out*; the same as sorted lines; a digest of their set."""
+    keys = ("url", "title", "h1", "links")
+    with out.open() as file:
+        items = [json.loads(line) for line in file]
+    lines = sorted(json.dumps([item[key] for key in keys]) for item in items)
+    return items, lines, hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def fingerprint(out: Path) -> tuple[int, str]:
+    """How many items there are in *out*, and a digest of their set."""
+    items, _, digest = read(out)
+    return len(items), digest
+
+
 def _compared(contender: Contender, place: Place, out: Path) -> tuple[int, int]:
     """How many items there are in *out*, and in how many another parser read something else.
 
     They must be those of the first crawl of this site, and with another parser of the same pages.
     """
-    keys = ("url", "title", "h1", "links")
-    with out.open() as file:
-        items = [json.loads(line) for line in file]
-    lines = sorted(json.dumps([item[key] for key in keys]) for item in items)
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+    items, lines, digest = read(out)
     kept = place.work / "items"
     if not place.digest:
         if len(items) < place.site.pages:

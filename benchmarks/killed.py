@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 from benchmarks import shop
-from benchmarks.crawl import HERE, fingerprint, write
+from benchmarks.crawl import HERE, fingerprint
+from benchmarks.report import write
 
 
 class Crawl:

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.canned import Endless, Walk, Watching, crawling, fill
-from benchmarks.crawl import write
+from benchmarks.report import write
 from scraper import Output, Request, Response
 from scraper.api import loop_factory
 

@@ -29,9 +29,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.crawl import write
 from benchmarks.failing import Load
 from benchmarks.hosts import JITTER, ROOT, SPIDER, earliness
+from benchmarks.report import write
 
 PACE, COST = 0.95, 1.5
 """What is promised."""

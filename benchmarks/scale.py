@@ -36,7 +36,7 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.canned import Endless, Watching, crawling, fill
-from benchmarks.crawl import write
+from benchmarks.report import write
 from scraper.api import loop_factory
 
 ROOT = Path(__file__).resolve().parents[1]
