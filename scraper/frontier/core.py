@@ -316,36 +316,28 @@ class Core:
         leases: list[HostLease] = []
         picks = [] if want is None else self.hosts.pick(want, now, idle=not self.leased)
         if picks:
-            fresh = self._fresh
-            asked = [n for pick in picks for n in pick.ids if n not in fresh]
+            asked = [n for pick in picks for n in pick.ids if n not in self._fresh]
             rows = self._store.rows(asked) if asked else {}
             known = [pick.host for pick in picks if pick.host.known and not pick.topped]
             states = self._store.states(known) if known else {}
             for pick in picks:
                 host, requests = pick.host, []
                 for request_id in pick.ids:
-                    if (kept := fresh.pop(request_id, None)) is not None:
-                        row, request, earlier = *kept, b""
-                    else:
-                        row = rows[request_id]
-                        request, earlier = awake(row.payload)
+                    row, request, earlier = self._awake(request_id, rows)
                     self.leased[request_id] = row
-                    start, alone = bool(row.start), pick.alone
-                    requests.append(
-                        Lease(
-                            row.id,
-                            host.name,
-                            request,
-                            row.depth,
-                            row.attempt,
-                            start,
-                            alone,
-                            earlier,
-                        )
-                    )
+                    told = (row.depth, row.attempt, bool(row.start), pick.alone, earlier)
+                    requests.append(Lease(request_id, host.name, request, *told))
                 leases.append(HostLease(host.name, states.get(host.id), requests))
         self.settle_dates()
         return leases
+
+    def _awake(self, request_id: int, rows: Mapping[int, Row]) -> tuple[Row, Request, bytes]:
+        """A pending request: as it came, or out of what is stored of it in *rows*."""
+        kept = self._fresh.pop(request_id, None)
+        if kept is not None:
+            return *kept, b""
+        row = rows[request_id]
+        return row, *awake(row.payload)
 
     def settle_dates(self) -> None:
         """Work out the next date, once the state is whole."""
