@@ -39,7 +39,7 @@ __all__ = ["FIGURES", "Figure", "calls", "calls_by_function", "instructions", "r
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "cost.json"
 SPAN = PAGES - min(SITE.values())
-PATIENCE = 300.0
+PATIENCE = 900.0
 ANEW = "`python -m benchmarks.cost --record`"
 
 
