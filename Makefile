@@ -78,7 +78,7 @@ format: develop ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/benching ## the benchmarks: whole crawls side by side, half an hour: make bench ARGS="--site shop"
+bench: $(VENV)/benching ## the benchmarks, half an hour: make bench ARGS="--site shop"
 	@.ci/servers bench
 	$(BIN)/python -m benchmarks $(ARGS)
 

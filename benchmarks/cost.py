@@ -39,7 +39,7 @@ __all__ = ["FIGURES", "Figure", "calls", "calls_by_function", "instructions", "r
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "cost.json"
 SPAN = PAGES - min(SITE.values())
-PATIENCE = 300.0
+PATIENCE = 900.0
 ANEW = "`python -m benchmarks.cost --record`"
 
 
@@ -61,7 +61,8 @@ class Figure:
             return (
                 f"A page costs more: {figures}; up to {self.more:+.0%} is let pass.\n"
                 f"Where it goes: {self.look}\n"
-                f"If it is worth that, record it ({ANEW}) and say why in the commit."
+                f"If it is worth that, record it ({ANEW}) and say why in the commit.\n"
+                f"Recorded with {made_with()}, counted with {_here()}."
             )
         if change < -self.less:
             return f"A page costs much less: {figures}. Record it, so that it stays so: {ANEW}"
@@ -91,6 +92,15 @@ def recorded() -> dict[str, float]:
     """The recorded counts by the figure's name."""
     record = json.loads(RECORD.read_text("utf-8"))
     return {figure.name: float(record[figure.name]) for figure in FIGURES}
+
+
+def made_with() -> str:
+    """The Python and the machine of the record: others differ by some percent in instructions."""
+    return str(json.loads(RECORD.read_text("utf-8"))["made with"])
+
+
+def _here() -> str:
+    return f"Python {platform.python_version()}, {platform.machine()}"
 
 
 def instructions(keep: Path | None = None) -> float:
@@ -169,7 +179,7 @@ def _inside(tool: list[str], figure: str, base: str, work: Path, **environ: str)
 
 
 def _record(counts: dict[str, float]) -> None:
-    made = {"made with": f"Python {platform.python_version()}, {platform.machine()}"}
+    made = {"made with": _here()}
     rounded = {name: round(count, 4) for name, count in counts.items()}
     RECORD.write_text(json.dumps(rounded | made, indent=2) + "\n", "utf-8")
     print(f"{RECORD.name}: {rounded}")

@@ -12,7 +12,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import types
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import scraper
@@ -72,17 +75,25 @@ def calls(base: str) -> None:
     crawl("ours", base + list(SITE)[-1])
     counts = {}
     for start, pages in SITE.items():
-        profile = cProfile.Profile()
-        profile.enable()
+        profiles = [cProfile.Profile()]
+        if sys.version_info < (3, 12):  # from then on one profile counts all threads
+            threading.setprofile(partial(_also_here, profiles))
+        profiles[0].enable()
         found = crawl("ours", base + start)
-        profile.disable()
+        profiles[0].disable()
+        threading.setprofile(None)
         _check("ours", found, pages)
-        counts[pages] = {
-            _where(entry.code): entry.callcount
-            for entry in profile.getstats()
-            if isinstance(entry.code, types.CodeType) and _counts(entry.code)
-        }
+        counted = counts[pages] = Counter[str]()
+        for entry in (entry for profile in profiles for entry in profile.getstats()):
+            if isinstance(entry.code, types.CodeType) and _counts(entry.code):
+                counted[_where(entry.code)] += entry.callcount
     print(json.dumps(counts))
+
+
+def _also_here(profiles: list[cProfile.Profile], *_: object) -> None:
+    """The first event of a thread: from now on a profile of its own counts it."""
+    profiles.append(cProfile.Profile())
+    profiles[-1].enable()
 
 
 def _counts(code: types.CodeType) -> bool:

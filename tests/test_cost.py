@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import pytest
 
@@ -35,6 +36,7 @@ def test_a_page_that_costs_more_says_how_much_and_where_to_look() -> None:
     assert "2.10 times the bare loop's instructions; recorded: 2.00 (+5.0%)" in told
     assert "callgrind_annotate" in told
     assert cost.ANEW in told
+    assert f"Recorded with {cost.made_with()}, counted with Python {sys.version_info[0]}." in told
     assert "--profile" in CALLS.verdict(450, 400)
 
 
