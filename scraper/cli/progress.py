@@ -1,4 +1,4 @@
-"""Progress while a crawl runs: one live line on a terminal, a line now and then elsewhere."""
+"""Progress while a crawl runs: a line now and then, or on a terminal a live one (`live`)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
 from scraper.http import Request, Response
 from scraper.protocols import CrawlInfo, Page
 from scraper.report import Snapshot
 from scraper.work import Batch, Committed, Recovery
 
-__all__ = ["LiveProgress", "PlainProgress", "progress_for"]
+__all__ = ["PlainProgress", "progress_for"]
 
 EVERY = 10.0
 """Seconds between plain lines."""
@@ -88,36 +84,6 @@ class PlainProgress:
         return (at.pages - pages) / (now - began) if now > began else 0.0
 
 
-class LiveProgress(PlainProgress):
-    """The same line, renewed in place four times a second."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-        self._live: Live | None = None
-
-    def on_open(
-        self, crawl: CrawlInfo, recovery: Recovery, snapshot: Callable[[], Snapshot]
-    ) -> None:
-        super().on_open(crawl, recovery, snapshot)
-        self._live = Live(
-            console=self._console,
-            get_renderable=lambda: Text(self.line(self._console.width - 1), no_wrap=True),
-            refresh_per_second=4,
-            transient=True,
-            redirect_stdout=False,
-        )
-        self._live.start()
-
-    def on_commit(self, batch: Batch, committed: Committed) -> None:
-        """Renewed by its own thread."""
-
-    def on_close(self, reason: str) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-
 def _span(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -128,5 +94,9 @@ def progress_for(*, quiet: bool) -> list[PlainProgress]:
     """The observer that suits where stderr leads."""
     if quiet:
         return []
-    console = Console(stderr=True)
-    return [LiveProgress(console) if console.is_terminal else PlainProgress()]
+    if not sys.stderr.isatty():
+        return [PlainProgress()]
+    from scraper.cli.live import LiveProgress, terminal  # rich: 60 ms that only a terminal is worth
+
+    console = terminal()
+    return [LiveProgress(console) if console is not None else PlainProgress()]
