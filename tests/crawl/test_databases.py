@@ -84,7 +84,7 @@ def test_killed_at_random_instants(
     prepare(project, made)
     for _ in range(3):
         crawl = start(project, web, made)
-        web.after(dice.randint(1, 120), crawl.kill, dice.random() * 0.3)
+        web.after(dice.randint(1, 120), crawl.kill, dice.random() * 0.02)
         assert crawl.wait().code == -signal.SIGKILL
         web.forget_alarms()
     complete(project, web, made, GRAPH)
@@ -306,7 +306,7 @@ def test_long_random_kills(project: Project, output: Callable[[str], Output], se
     with Web(LARGE) as web:
         for _ in range(10):
             run = start(project, web, made)
-            web.after(dice.randint(1, 250), run.kill, dice.random() * 0.3)
+            web.after(dice.randint(1, 250), run.kill, dice.random() * 0.02)
             assert run.wait().code == -signal.SIGKILL
             web.forget_alarms()
         complete(project, web, made, LARGE)

@@ -65,7 +65,7 @@ def test_each_key_once_over_kills(project: Project) -> None:
             assert ended.code == -signal.SIGKILL, ended.err[-2000:]
         for _ in range(3):
             run = project.start(*command)
-            web.after(dice.randint(1, 150), run.kill, dice.random() * 0.1)
+            web.after(dice.randint(1, 150), run.kill, dice.random() * 0.02)
             assert run.wait().code == -signal.SIGKILL
             web.forget_alarms()
         done = project.scrape(*command).expect(0)

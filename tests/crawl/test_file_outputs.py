@@ -165,7 +165,7 @@ def test_kill_at_random_instants(pages: Project, web: Web, seed: int) -> None:
     for _ in range(5):
         web.forget_alarms()
         crawl = start(pages, web)
-        web.after(dice.randint(1, 120), crawl.kill, dice.random() * 0.05)
+        web.after(dice.randint(1, 120), crawl.kill, dice.random() * 0.02)
         assert crawl.wait().code == -signal.SIGKILL
     web.forget_alarms()
     start(pages, web).wait().expect(0)

@@ -202,7 +202,7 @@ def random_kills(project: Project, web: Web, *, seed: int, kills: int, most: int
     dice = random.Random(seed)
     for _ in range(kills):
         run = start(project, web)
-        web.after(dice.randint(1, most), run.kill, dice.random() * 0.3)
+        web.after(dice.randint(1, most), run.kill, dice.random() * 0.05)
         assert run.wait().code == -signal.SIGKILL
         web.forget_alarms()
 

@@ -80,7 +80,7 @@ def random_kills(project: Project, web: Web, *, seed: int, kills: int, most: int
     done = 0
     while done < kills:
         ended = interrupt(
-            project, web, dice.randint(1, most), dice.random() * 0.3, (signal.SIGKILL,)
+            project, web, dice.randint(1, most), dice.random() * 0.05, (signal.SIGKILL,)
         )
         assert ended.code == -signal.SIGKILL, f"the crawl was over after {done} kills"
         assert not project.path("out.jsonl").exists(), "published before it was complete"
@@ -202,7 +202,7 @@ def test_long_signals(
     """Ten of each in one crawl; SIGTERM drains, so that nothing is fetched again."""
     dice = random.Random(code)
     for _ in range(10):
-        ended = interrupt(pages, large, dice.randint(1, 250), dice.random() * 0.2, signals)
+        ended = interrupt(pages, large, dice.randint(1, 250), dice.random() * 0.05, signals)
         ended.expect(code)
     complete(pages, large, LARGE)
     judge(pages.path("out.jsonl"), large, LARGE, kills=0 if code == 143 else 10)

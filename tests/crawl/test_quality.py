@@ -447,7 +447,7 @@ path = "out.jsonl"
         for _ in range(3):
             crawl = project.start(*command)
             web.forget_alarms()
-            web.after(dice.randint(20, 150), crawl.kill, dice.random() * 0.2)
+            web.after(dice.randint(20, 150), crawl.kill, dice.random() * 0.02)
             assert crawl.wait().code == -signal.SIGKILL
         web.forget_alarms()
         done = project.scrape(*command).expect(0)

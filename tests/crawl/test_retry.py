@@ -194,7 +194,7 @@ def test_long_random_kills(project: Project, name: str, seed: int) -> None:
             while True:
                 run = project.start(*command)
                 if dice.random() < 0.7:
-                    web.after(dice.randint(1, 200), run.kill, dice.random() * 0.2)
+                    web.after(dice.randint(1, 200), run.kill, dice.random() * 0.02)
                 else:
                     threading.Timer(dice.uniform(0.3, 1.5), run.kill).start()
                 ended = run.wait()

@@ -75,7 +75,7 @@ def test_long_random_kills(project: Project, name: str, seed: int) -> None:
     with Web(LARGE) as web:
         for _ in range(10):
             run = start(project, web, output)
-            web.after(dice.randint(1, 250), run.kill, dice.random() * 0.1)
+            web.after(dice.randint(1, 250), run.kill, dice.random() * 0.02)
             assert run.wait().code == -signal.SIGKILL
             web.forget_alarms()
         complete(project, web, output, LARGE)
