@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from types import AsyncGeneratorType, FunctionType, GeneratorType
 from typing import Any, get_type_hints
@@ -114,22 +122,29 @@ def _parameter_types(method: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-async def drain(
+def drain(
     result: Any, take: Take, request: Callable[[Request], object] | None = None
-) -> None:
+) -> Coroutine[Any, Any, None]:
     """Hand every value a callback gives to *take*: async generator, coroutine, generator, list.
 
     *request*, if there is one, gets those that are plain requests: most of what pages give are.
     There may be thousands, none of which has to wait: after `BREATH` of them others have a turn.
     """
-    if not isinstance(result, AsyncGeneratorType) and inspect.isawaitable(result):
-        result = await result
     if isinstance(result, AsyncGeneratorType):
-        await _drain_async(result, take, request)
-    elif isinstance(result, GeneratorType):
-        await _drain_sync(result, take, request)
-    elif result is not None and (taking := take(result)) is not None:
+        return _drain_async(result, take, request)
+    if isinstance(result, GeneratorType):
+        return _drain_sync(result, take, request)
+    return _drain_one(result, take, request)
+
+
+async def _drain_one(result: Any, take: Take, request: Callable[[Request], object] | None) -> None:
+    if inspect.isawaitable(result):
+        result = await result
+        if isinstance(result, AsyncGeneratorType | GeneratorType):
+            return await drain(result, take, request)
+    if result is not None and (taking := take(result)) is not None:
         await taking
+    return None
 
 
 async def _drain_async(
@@ -174,14 +189,14 @@ async def _breath() -> int:
     return 0
 
 
-async def deliver(
+def deliver(
     result: Any, request: Callable[[Request], object], item: Callable[[Any], Awaitable[None]]
-) -> None:
+) -> Coroutine[Any, Any, None]:
     """Hand every request that a callback gives to *request*, all else to *item*; open lists.
 
     Raises `TypeError` for what is neither. A named tuple is no list: it is for *item* to refuse.
     """
-    await drain(result, _Delivery(request, item).take, request)
+    return drain(result, _Delivery(request, item).take, request)
 
 
 class _Delivery:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from scraper.http import Response
 
-__all__ = ["Chained", "Passing", "weight"]
+__all__ = ["Chained", "weight"]
 
 MOST = 4
 """Pages in slow stages that do not count, in multiples of the concurrency."""
@@ -35,53 +35,42 @@ def weight(response: Response | None) -> int:
 
 
 class Chained:
-    """Counts the pages that wait in the chain. `pages`, `held`: how many, and their bytes.
+    """Counts the pages that have an item in the chain. `pages`, `held`: how many, and their bytes.
 
-    Not those of a stage that returns at once: `entered` is called when one did not.
+    A chain that returns at once is left before anybody else has a turn, so whoever reads the
+    counts finds those in slow stages alone. *wake* is called when there are more of them.
     """
 
-    __slots__ = ("held", "pages")
+    __slots__ = ("_looks", "_told", "_wake", "held", "pages")
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None]) -> None:
         self.pages = 0
         self.held = 0
+        self._wake = wake
+        self._looks = False  # once the loop comes round
+        self._told = 0  # pages, when it was last told that there are more
 
-    def entered(self, size: int) -> None:
+    def enter(self, size: int) -> None:
+        """An item goes into the chain. *size*: of its page."""
         self.pages += 1
         self.held += size
+        if not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_soon(self._look)
 
-    def left(self, size: int) -> None:
+    def leave(self, size: int) -> None:
+        """It is through, or out."""
         self.pages -= 1
         self.held -= size
+        if self._told > self.pages:
+            self._told = self.pages
+
+    def _look(self) -> None:
+        self._looks = False
+        if self.pages > self._told:
+            self._told = self.pages
+            self._wake()
 
     def spare(self, concurrency: int) -> int:
         """How many of the pages need not count as a worker's."""
         return min(self.pages, MOST * concurrency) if self.held < MOST_BYTES else 0
-
-
-class Passing:
-    """One item's way through the chain. *size*: of its page; *wake*: there may be room.
-
-    A chain that returns before the loop comes round again was never slow: then nothing is counted.
-    """
-
-    __slots__ = ("_chained", "_entered", "_handle", "_size", "_wake")
-
-    def __init__(self, chained: Chained, size: int, wake: Callable[[], None]) -> None:
-        self._chained = chained
-        self._size = size
-        self._wake = wake
-        self._entered = False
-        self._handle = asyncio.get_running_loop().call_soon(self._enter)
-
-    def _enter(self) -> None:
-        self._entered = True
-        self._chained.entered(self._size)
-        self._wake()
-
-    def over(self) -> None:
-        """The item is through, or out."""
-        if self._entered:
-            self._chained.left(self._size)
-        else:
-            self._handle.cancel()

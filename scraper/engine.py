@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from scraper import retry, urls
 from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, deliver, drain
-from scraper.chained import Passing, weight
+from scraper.chained import weight
 from scraper.config import Config
 from scraper.credentials import OfPage
 from scraper.errors import (
@@ -391,12 +391,12 @@ class Engine:
             request.dump()
 
     async def _item(self, visit: Visit, item: Any) -> None:
-        size = weight(visit.page.response)
-        passing = Passing(self.scheduler.chained, size, self.scheduler.wake)
+        size, chained = weight(visit.page.response), self.scheduler.chained
+        chained.enter(size)
         try:
             result = await self._chain.run(item, visit.page)
         finally:
-            passing.over()
+            chained.leave(size)
         if isinstance(result, Delivered):
             self._observers.on_item(result.item, visit.page)
         elif isinstance(result, Failed):

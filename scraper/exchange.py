@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from scraper import redirects, robots, urls
@@ -121,16 +121,18 @@ class Exchanges:
             await self._parsing.prepare(response)
         return response, target
 
-    async def through(self, grant: Grant) -> Response:
+    def through(self, grant: Grant) -> Awaitable[Response]:
         """Middleware, outermost first, around the exchange that *grant* is for."""
-        request = grant.request
+        if not self._middleware:
+            return self._send(grant, grant.request)
+        return self._around(grant)
+
+    async def _around(self, grant: Grant) -> Response:
+        send: Fetch = functools.partial(self._send, grant)
+        for middleware in reversed(self._middleware):
+            send = _wrapped(middleware, send)
         try:
-            if not self._middleware:
-                return await self._send(grant, request)
-            send: Fetch = functools.partial(self._send, grant)
-            for middleware in reversed(self._middleware):
-                send = _wrapped(middleware, send)
-            return await send(request)
+            return await send(grant.request)
         finally:
             if grant.began is not None:  # a middleware answered by itself
                 self._gate.unused(grant.host, grant.began)

@@ -74,7 +74,7 @@ class Scheduler:
         self.appetite = Appetite()
         self.tally = Tally(clock, recovery.counts)
         self.profile = Profile.restored(recovery.state)
-        self.chained = Chained()
+        self.chained = Chained(self.wake)
         self.pending = 0
         self.inflight = 0
         self.ready = False  # `setup` is through: pages may go

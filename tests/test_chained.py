@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from scraper import chained
-from scraper.chained import Chained, Passing
+from scraper.chained import Chained
 from scraper.http import Response
 
 
-def test_as_many_are_spared_as_the_concurrency_allows() -> None:
-    pages = Chained()
+def nobody() -> None:
+    """Hears that there is room, and does nothing about it."""
+
+
+async def test_as_many_are_spared_as_the_concurrency_allows() -> None:
+    pages = Chained(nobody)
     assert pages.spare(8) == 0
     for _ in range(100):
-        pages.entered(10)
+        pages.enter(10)
     assert pages.spare(1) == chained.MOST
     assert pages.spare(8) == 8 * chained.MOST
     assert pages.spare(1000) == 100
     for _ in range(100):
-        pages.left(10)
+        pages.leave(10)
     assert (pages.pages, pages.held, pages.spare(8)) == (0, 0, 0)
 
 
-def test_none_is_spared_beyond_what_bodies_may_take() -> None:
-    pages = Chained()
-    pages.entered(chained.MOST_BYTES - 1)
+async def test_none_is_spared_beyond_what_bodies_may_take() -> None:
+    pages = Chained(nobody)
+    pages.enter(chained.MOST_BYTES - 1)
     assert pages.spare(8) == 1
-    pages.entered(1)
+    pages.enter(1)
     assert pages.spare(8) == 0
-    pages.left(1)
+    pages.leave(1)
     assert pages.spare(8) == 1
 
 
@@ -42,27 +44,32 @@ def test_a_page_weighs_more_once_it_is_parsed() -> None:
     assert chained.weight(page) == 1000 * (1 + chained.PARSED) + chained.PARSED_LEAST
 
 
-async def test_what_returns_at_once_is_not_counted() -> None:
-    pages, woken = Chained(), 0
-
-    def wake() -> None:
-        nonlocal woken
-        woken += 1
-
-    Passing(pages, 100, wake).over()
+async def test_what_returns_at_once_is_not_told_of() -> None:
+    told: list[int] = []
+    pages = Chained(lambda: told.append(pages.pages))
+    for _ in range(3):
+        pages.enter(100)
+        pages.leave(100)
     await asyncio.sleep(0)
-    assert (pages.pages, woken) == (0, 0)
+    assert (pages.pages, pages.held, told) == (0, 0, [])
 
 
-@pytest.mark.parametrize("rounds", [1, 3])
-async def test_what_waits_is_counted_until_it_is_through(rounds: int) -> None:
-    pages, woken = Chained(), []
-    one = Passing(pages, 100, lambda: woken.append(pages.pages))
-    two = Passing(pages, 20, lambda: woken.append(pages.pages))
-    for _ in range(rounds):
+async def test_what_waits_is_told_of_once() -> None:
+    told: list[int] = []
+    pages = Chained(lambda: told.append(pages.pages))
+    pages.enter(100)
+    pages.enter(20)
+    await asyncio.sleep(0)
+    assert (pages.pages, pages.held, told) == (2, 120, [2])
+    for _ in range(3):  # others, quick ones, come by
+        pages.enter(1)
+        pages.leave(1)
         await asyncio.sleep(0)
-    assert (pages.pages, pages.held, woken) == (2, 120, [1, 2])
-    one.over()
-    assert (pages.pages, pages.held) == (1, 20)
-    two.over()
+    assert told == [2]
+    pages.leave(100)
+    pages.enter(5)
+    await asyncio.sleep(0)
+    assert (pages.pages, pages.held, told) == (2, 25, [2, 2])
+    pages.leave(5)
+    pages.leave(20)
     assert (pages.pages, pages.held) == (0, 0)
