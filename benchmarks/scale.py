@@ -146,9 +146,9 @@ def measured(given: argparse.Namespace, work: Path) -> tuple[str, list[str]]:
     rows = [
         (
             "| pending | seen besides | CPU a page, µs | calls a page | of the shortest"
-            " | first page, s | reading the ledger, s |"
+            " | first page, s | reading the ledger, s | CPU until the first page, s |"
         ),
-        "|---:|---:|---:|---:|---:|---:|---:|",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     wrong = []
     costs: dict[int, float] = {}
