@@ -178,7 +178,7 @@ def _show(results: dict[str, Measured], *, quiet: bool) -> None:
     ]
     columns(rows, heads)
     if not quiet:
-        note("The same pages from both. What starting Python and importing takes is not counted.")
+        note("The same pages from both. Starting Python and importing are not counted.")
     data(
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
         f" {platform.python_implementation()} {platform.python_version()}, scraper {__version__}"
