@@ -7,9 +7,9 @@ for the whole crawl.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import Any, Generic, NamedTuple, SupportsIndex, TypeVar, overload
 
 from selectolax.lexbor import LexborNode
 
@@ -367,6 +367,49 @@ def _no_follow(element: LexborNode | None) -> bool:
 # What a crawl remembers -------------------------------------------------------------------------
 
 
+T = TypeVar("T", bound=Table)
+
+
+class Shelf(Generic[T]):
+    """Tables by key, those that were asked for last kept; what is too much is forgotten.
+
+    *most*: hrefs in all of them.
+    """
+
+    __slots__ = ("_held", "_last", "_make", "_most", "tables")
+
+    TABLES = 1000
+
+    def __init__(self, make: Callable[[str], T], most: int) -> None:
+        self._make = make
+        self._most = most
+        self._held = 0  # hrefs in them
+        self._last: T | None = None  # it has filled since
+        self.tables: dict[str, T] = {}  # the most recently used last
+
+    def get(self, key: str) -> T:
+        """The table of that key, an empty one if there was none."""
+        table = self.tables.pop(key, None)
+        if table is None:
+            table = self._make(key)
+        if self._last is not None:
+            self._count(self._last)
+        self._count(table)
+        self._last = table
+        while self._held > self._most or len(self.tables) >= self.TABLES:
+            oldest = self.tables.pop(next(iter(self.tables), key), table)
+            self._held -= oldest.size
+            oldest.size = 0
+            oldest.forget()
+        self.tables[key] = table
+        return table
+
+    def _count(self, table: T) -> None:
+        size = len(table.hrefs) + len(table.pages)
+        self._held += size - table.size
+        table.size = size
+
+
 class Memo:
     """What one crawl remembers of its links, within bounds: some 260,000 hrefs, 50,000 requests.
 
@@ -375,51 +418,25 @@ class Memo:
     When a table is full its oldest entries, or all, are forgotten: that costs time, nothing else.
     """
 
-    __slots__ = ("_directories", "_held", "_requests", "_sites", "nofollow")
+    __slots__ = ("_directories", "_requests", "_sites", "nofollow")
 
     _requests: dict[tuple[str | None, str | None], dict[str, Any]]
 
-    DIRECTORIES = 1000
-    SITES = 4
     HREFS = 130_000
     """Of all directories together, and of all sites."""
     REQUESTS = 50_000
 
     def __init__(self, *, nofollow: bool = False) -> None:
         self.nofollow = nofollow
-        self._directories: dict[str, Known] = {}
-        self._held = 0  # hrefs in them, as they were when they were last asked for
-        self._sites: dict[str, Table] = {}
+        self._directories = Shelf(Known, self.HREFS)
+        self._sites = Shelf(lambda origin: Table(), self.HREFS)
         self._requests = {}
 
     def known(self, base: str) -> Known:
         """What is known of the hrefs of pages in the directory of *base*."""
-        key = directory(base)
-        known = self._directories.pop(key, None)
-        if known is None:
-            known = Known(key)
-            known.site = self._site(known.origin)
-        size, site = len(known.hrefs) + len(known.pages), known.site
-        self._held += size - known.size
-        known.size = size
-        while self._held > self.HREFS or len(self._directories) >= self.DIRECTORIES:
-            oldest = self._directories.pop(next(iter(self._directories), key), known)
-            self._held -= oldest.size
-            oldest.size = 0
-            oldest.forget()
-        if len(site.hrefs) + len(site.pages) > self.HREFS // self.SITES:
-            site.forget()
-        self._directories[key] = known  # last in the order: the most recently used
+        known = self._directories.get(directory(base))
+        known.site = self._sites.get(known.origin)
         return known
-
-    def _site(self, origin: str) -> Table:
-        table = self._sites.pop(origin, None)
-        if table is None:
-            if len(self._sites) >= self.SITES:
-                del self._sites[next(iter(self._sites))]
-            table = Table()
-        self._sites[origin] = table
-        return table
 
     def requests(self, callback: str | None, session: str | None) -> dict[str, Any]:
         """Finished requests by absolute URL. Immutable, so one may be yielded many times."""

@@ -30,13 +30,15 @@ class Table:
     """What hrefs mean: `hrefs` gives absolute URLs, None for what is invalid.
 
     `pages`: the same, but None also for what leads to no page (see `links.page_links`).
+    `size`: how many there were in both when `links.Memo` last looked.
     """
 
-    __slots__ = ("hrefs", "pages")
+    __slots__ = ("hrefs", "pages", "size")
 
     def __init__(self) -> None:
         self.hrefs: dict[str, str | None] = {}
         self.pages: dict[str, str | None] = {}
+        self.size = 0
 
     def forget(self) -> None:
         """Forget everything: that costs time, nothing else."""
@@ -49,17 +51,15 @@ class Known(Table):
 
     `directory`: of an absolute URL, as the function of that name gives it. `site`: for the hrefs
     that mean the same on the whole `origin`; may be shared by its directories.
-    `size`: how many hrefs there were when `links.Memo` last looked.
     """
 
-    __slots__ = ("directory", "origin", "site", "size")
+    __slots__ = ("directory", "origin", "site")
 
     def __init__(self, directory: str, site: Table | None = None) -> None:
         super().__init__()
         path = directory.find("/", directory.find("://") + 3) if is_web(directory) else 0
         self.origin = directory[:path] if path > 0 else ""
         self.directory = directory
-        self.size = 0
         self.site = Table() if site is None else site
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scraper import urls
 from scraper.errors import UsageError
 from scraper.linkfilters import glob
-from scraper.links import LinkQuery, Memo
+from scraper.links import LinkQuery, Memo, Shelf
 from scraper.pagemeta import base_url
 from scraper.resolving import Resolver
 from scraper.select import Document
@@ -160,10 +160,10 @@ def test_a_real_site_with_one_memo() -> None:
 
 
 def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Memo, "DIRECTORIES", 8)
+    monkeypatch.setattr(Shelf, "TABLES", 8)
     monkeypatch.setattr(Memo, "HREFS", 40)
     memo = Memo()
-    for n in range(Memo.DIRECTORIES + 5):
+    for n in range(Shelf.TABLES + 5):
         memo.known(f"http://h/{n}/page").hrefs["x"] = None
     assert "x" not in memo.known("http://h/0/other").hrefs
     latest = memo.known("http://h/12/third")
@@ -179,16 +179,16 @@ def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_sites_are_known_by_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a crawl of many sites, too, whose directories are all remembered."""
     monkeypatch.setattr(Memo, "HREFS", 40)
     memo = Memo()
-    for n in range(Memo.SITES + 1):
-        memo.known(f"http://{n}/a/").site.pages["/x"] = None
-    assert memo.known("http://4/b/").site.pages == memo.known("http://1/b/").site.pages
-    assert memo.known("http://0/b/").site.pages == {}
-    site = memo.known("http://4/b/").site
-    site.hrefs.update((f"/{n}", None) for n in range(10))
-    assert memo.known("http://4/c/").site is site
-    assert site.hrefs == site.pages == {}
+    held = []
+    for n in range(100):
+        held.append(memo.known(f"http://{n}/a/").site)
+        held[-1].pages.update((f"/{x}", None) for x in range(5))
+    assert sum(len(site.hrefs) + len(site.pages) for site in held) <= Memo.HREFS + 5
+    assert memo.known("http://99/b/").site is held[-1]
+    assert memo.known("http://0/a/").site.pages == {}
 
 
 def test_the_memo_of_requests_is_bounded() -> None:

@@ -40,7 +40,8 @@ class Deadlines:
 
     def _look(self) -> None:
         now = self.loop.time()
-        for limit in [limit for limit in self.waiting if limit.due <= now]:
+        # Once each: what was cancelled twice would leave by a cancellation that nobody asked for.
+        for limit in [x for x in self.waiting if x.due <= now and not x.expired]:
             limit.expire()
         self.due, self._timer = math.inf, None
         left = [limit.due for limit in self.waiting if not limit.expired]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -48,6 +49,31 @@ async def test_each_ends_by_its_own_time_whatever_the_order() -> None:
 
     await asyncio.gather(*(wait(seconds) for seconds in (0.09, 0.01, 0.05)))
     assert ended == [0.01, 0.05, 0.09]
+
+
+async def test_who_takes_long_to_leave_is_cancelled_once() -> None:
+    """Connecting to a host of several addresses does: its tries are ended first."""
+    deadlines, later = Deadlines(), asyncio.Event()
+
+    async def slow() -> int:
+        try:
+            with Limit(deadlines, SOON):
+                try:
+                    await forever()
+                finally:
+                    await later.wait()
+        except TimeoutError:
+            task = asyncio.current_task()
+            return -1 if task is None else task.cancelling()
+        return -1
+
+    async def next_one() -> None:
+        with contextlib.suppress(TimeoutError), Limit(deadlines, 2 * SOON):
+            await forever()
+        later.set()
+
+    left, _ = await asyncio.gather(slow(), next_one())
+    assert left == 0
 
 
 async def test_one_that_waits_again_has_what_is_left() -> None:
