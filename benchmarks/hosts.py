@@ -25,7 +25,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,25 +88,10 @@ def crawl(load: Load, directory: Path) -> Outcome:
     (directory / "spiders").mkdir(parents=True)
     (directory / "spiders" / "hosts.py").write_text(SPIDER)
     (directory / "config.toml").write_text(CONFIG)
-    given = json.dumps(asdict(load))
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.failing", given],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdin is not None
-    assert server.stdout is not None
-    try:
-        port = int(server.stdout.readline())
-        (directory / "starts.txt").write_text("\n".join(load.starts(port)))
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from scraper.cli import main; main()",
-             "run", "hosts", "-a", f"starts={directory / 'starts.txt'}", "-o", "out.jsonl", "-q"],
-            cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+    with crawling(load, directory, stderr=subprocess.DEVNULL) as (server, process):
         # a crawl that ends without its healthy pages must not leave us waiting for them
         threading.Thread(target=_end_with, args=(process, server), daemon=True).start()
-        if server.stdout.readline() != "done\n":
+        if server.heard() != "done":
             raise SystemExit("the crawl ended before the healthy hosts were done")
         for _ in range(2):
             process.send_signal(signal.SIGINT)
@@ -114,17 +100,57 @@ def crawl(load: Load, directory: Path) -> Outcome:
             except subprocess.TimeoutExpired:
                 continue
         process.wait(30)
-        said = json.loads(server.stdout.readline())
-    finally:
-        server.kill()
-        server.wait()
+        said = json.loads(server.heard())
     return judged(load, said)
 
 
-def _end_with(process: subprocess.Popen[bytes], server: subprocess.Popen[str]) -> None:
+class Served:
+    """The process of `benchmarks.failing`."""
+
+    def __init__(self, load: Load) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.failing", json.dumps(asdict(load))],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def heard(self) -> str:
+        """The next line that it says."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
+    def end(self) -> None:
+        """Let it say what it saw."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def crawling(
+    load: Load, directory: Path, stderr: int | None = None
+) -> Iterator[tuple[Served, subprocess.Popen[bytes]]]:
+    """Serve *load*, and crawl it with the spider and the settings in *directory*."""
+    server = Served(load)
+    try:
+        port = int(server.heard())
+        (directory / "starts.txt").write_text("\n".join(load.starts(port)))
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from scraper.cli import main; main()",
+             "run", "hosts", "-a", f"starts={directory / 'starts.txt'}", "-o", "out.jsonl", "-q"],
+            cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL, stderr=stderr,
+        )  # fmt: skip
+        yield server, process
+    finally:
+        server.kill()
+
+
+def _end_with(process: subprocess.Popen[bytes], server: Served) -> None:
     process.wait()
-    assert server.stdin is not None
-    server.stdin.close()
+    server.end()
 
 
 def judged(load: Load, said: dict[str, Any]) -> Outcome:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from benchmarks import shop
 from benchmarks.crawl import HERE, fingerprint
-from benchmarks.report import write
+from benchmarks.report import where, write
 
 
 class Crawl:
@@ -98,9 +97,7 @@ def main() -> None:
         expected, found = fingerprint(whole.out), fingerprint(killed.out)
     same = "the same set" if found == expected else f"NOT THE SAME: {expected}, {found}"
     text = "\n".join(rows) + (
-        f"\n\nThen to the end: {found[0]:,} items, {same} as without a kill."
-        f" {os.cpu_count()} cores, Python {platform.python_version()},"
-        f" load {os.getloadavg()[0]:.1f}."
+        f"\n\nThen to the end: {found[0]:,} items, {same} as without a kill. {where()}"
     )
     print(text)
     if given.write:

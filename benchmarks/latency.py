@@ -22,8 +22,6 @@ import gc
 import gzip
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -37,7 +35,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.canned import Endless, Walk, Watching, crawling, fill
-from benchmarks.report import write
+from benchmarks.report import where, write
 from scraper import Output, Request, Response
 from scraper.api import loop_factory
 
@@ -349,8 +347,7 @@ def main() -> None:
     else:
         cases = [c for c in CASES if not given.only or any(part in c.name for part in given.only)]
         text, wrong = measured(cases, given.rounds, given.stall)
-        load = f"load {os.getloadavg()[0]:.1f}"
-        text += f"\n\n{os.cpu_count()} cores, Python {platform.python_version()}, {load}."
+        text += f"\n\n{where()}"
         print(text)
         if given.write:
             write("latency", text, "python -m benchmarks.latency")

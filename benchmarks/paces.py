@@ -20,18 +20,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.failing import Load
-from benchmarks.hosts import JITTER, ROOT, SPIDER, earliness
-from benchmarks.report import write
+from benchmarks.hosts import JITTER, SPIDER, crawling, earliness
+from benchmarks.report import where, write
 
 PACE, COST = 0.95, 1.75
 """What is promised."""
@@ -91,31 +89,15 @@ def crawl(wanted: Mapping[str, float], pages: int, directory: Path, *, paced: bo
         )
     )
     load = Load(dict.fromkeys(wanted, ""), pages, listed=False)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.failing", json.dumps(asdict(load))],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdin is not None
-    assert server.stdout is not None
-    try:
-        port = int(server.stdout.readline())
-        (directory / "starts.txt").write_text("\n".join(load.starts(port)))
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from scraper.cli import main; main()",
-             "run", "hosts", "-a", f"starts={directory / 'starts.txt'}", "-o", "out.jsonl", "-q"],
-            cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+    with crawling(load, directory) as (server, process):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             raise SystemExit(f"the crawl ended with {process.returncode}")
-        if server.stdout.readline() != "done\n":
+        if server.heard() != "done":
             raise SystemExit("the crawl ended without all pages")
-        server.stdin.close()
-        said = json.loads(server.stdout.readline())
-    finally:
-        server.kill()
-        server.wait()
+        server.end()
+        said = json.loads(server.heard())
     by_host: dict[str, list[float]] = {}
     for at, host, _ in said["log"]:
         by_host.setdefault(host, []).append(at)
@@ -167,11 +149,7 @@ def main() -> None:
             f" | {free.cost * 1e6:,.0f} |"
         ),
         "",
-        (
-            f"A request costs {ratio:.2f} times what it does without delays."
-            f" {os.cpu_count()} cores, Python {platform.python_version()},"
-            f" load {os.getloadavg()[0]:.1f}."
-        ),
+        (f"A request costs {ratio:.2f} times what it does without delays. {where()}"),
     ]
     text = "\n".join(rows)
     print(text)

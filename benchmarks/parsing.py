@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +19,7 @@ from pathlib import Path
 
 from selectolax.lexbor import LexborHTMLParser
 
-from benchmarks.report import write
+from benchmarks.report import where, write
 from scraper.demo.site import Site
 from scraper.guard import SMALL, doubtful
 from scraper.http import Response
@@ -129,9 +127,7 @@ def main() -> None:
     chosen = parser.parse_args()
     ordinary, share = counts(chosen.rounds)
     hostile, longest = asyncio.run(costly())
-    load = f"load {os.getloadavg()[0]:.1f}"
-    where = f"{os.cpu_count()} cores, Python {platform.python_version()}, {load}."
-    text = f"{ordinary}\n\n{hostile}\n\n{where}"
+    text = f"{ordinary}\n\n{hostile}\n\n{where()}"
     print(text)
     if chosen.write:
         write("parsing", text, "python -m benchmarks.parsing")

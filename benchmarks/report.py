@@ -124,6 +124,12 @@ class Table:
         return f"{', '.join(found)}. {where}."
 
 
+def where() -> str:
+    """What a figure was measured on, in a few words."""
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, load {load:.1f}."
+
+
 def write(name: str, text: str, module: str = "python -m benchmarks") -> None:
     """Put the table into README.md, between its marks, and below the command that made it."""
     mark = MARK.format(name)

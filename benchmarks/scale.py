@@ -22,8 +22,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -37,7 +35,7 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.canned import Endless, Watching, crawling, fill
-from benchmarks.report import write
+from benchmarks.report import where, write
 from scraper.api import loop_factory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -206,8 +204,7 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             text, wrong = measured(given, Path(directory))
-        load = f"load {os.getloadavg()[0]:.1f}"
-        text += f"\n\n{os.cpu_count()} cores, Python {platform.python_version()}, {load}."
+        text += f"\n\n{where()}"
         print(text)
         if given.write:
             write("scale", text, "python -m benchmarks.scale")
