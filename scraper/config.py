@@ -79,12 +79,11 @@ def _frontier_url(url: str) -> str:
     """The shape alone: whether a plugin has that scheme is asked when a frontier is built."""
     if url in {"sqlite", "memory"}:
         return url
-    if url.startswith(("redis:", "rediss:")):
-        raise ValueError('the Redis frontier is not available in this version: use "sqlite"')
     if FOREIGN.fullmatch(url):
         return url
     raise ValueError(
-        'use "sqlite" (durable), "memory" (gone when the process ends), or a plugin\'s scheme://…'
+        'use "sqlite" (durable), "memory" (gone when the process ends), "redis://host:port/0"'
+        " (shared by many workers), or a plugin's scheme://…"
     )
 
 
@@ -283,8 +282,15 @@ class Frontier(Section):
 
     url: Annotated[str, AfterValidator(_frontier_url)] = Field(
         "sqlite",
-        description="sqlite (durable), memory (gone when the process ends), or a plugin's scheme://…",
+        description="sqlite (durable), memory (gone when the process ends), redis://host:port/0"
+        " (shared by many workers), or a plugin's scheme://…",
         repr=False,
+    )
+    lease: Annotated[float, Field(ge=3, le=3600)] = Field(
+        30.0, description="seconds without a sign of life after which a worker is taken for dead"
+    )
+    patience: Seconds = Field(
+        300.0, description="seconds to wait for a Redis that is away before giving up (exit 4)"
     )
 
 

@@ -10,6 +10,7 @@
     ├── CrawlFailed         1    the crawl ran and must not be called complete
     ├── DamagedState        3    the ledger or an output file is not what was committed
     ├── OutOfResource       4    the disk is full: free space and run again
+    │   └── GivenUp                this worker was taken for dead: run it again, it joins anew
     ├── FetchError               one exchange failed; `reason` is a code of `REASONS`
     │   └── Throttled              the host is quiet until `at`; uncaught, the page waits
     └── ExtractionError          a page could not be read the way that was asked
@@ -33,6 +34,7 @@ __all__ = [
     "Drop",
     "ExtractionError",
     "FetchError",
+    "GivenUp",
     "ItemInvalid",
     "JobError",
     "OutOfResource",
@@ -95,6 +97,13 @@ class OutOfResource(ScraperError):
     """The machine ran out of something, mostly disk. What was committed is safe."""
 
     exit_code = 4
+
+
+class GivenUp(OutOfResource):
+    """This worker showed no sign of life for too long, and what it held was given to others.
+
+    Nothing that it had not committed by then counts, so nothing comes twice.
+    """
 
 
 class FetchError(ScraperError):

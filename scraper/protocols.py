@@ -32,6 +32,7 @@ __all__ = [
     "RedoSink",
     "Reopens",
     "RewindSink",
+    "Shared",
     "Sink",
     "Timer",
 ]
@@ -162,6 +163,44 @@ class Durable(Protocol):
 
     def set_aside(self, reason: str) -> object:
         """Move an unfinished crawl out of the way (`--fresh`), damaged or not; delete nothing."""
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """What a `Durable` frontier also has if many workers, on any machines, share one crawl.
+
+    Each `scrape run` is a *worker*. One of them is the *leader*: it alone pulls `start()`, and
+    it alone writes what all of them put into `Batch.output`, in the order of their commits. Every
+    method, and `Frontier.commit`, raises `GivenUp` once this worker is taken for dead: then
+    nothing was done. `lead`, `entries` and `deliver` may run beside a commit.
+    """
+
+    @property
+    def worker(self) -> str:
+        """Names this process among all workers that there ever were; known once it is open."""
+
+    async def begin(self, state: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Store these blobs unless a worker has begun this crawl; the blobs that are stored then.
+
+        Between `open` and the first commit. *state* has `job` and `phase` at least.
+        """
+
+    async def lead(self) -> Recovery | None:
+        """Become the leader, or stay it; what is stored now. None while another worker is it."""
+
+    async def resign(self) -> None:
+        """Let another worker be the leader. No error if this one is not."""
+
+    async def entries(self, after: str, most: int) -> list[tuple[str, bytes]]:
+        """What lies in the output behind the entry *after* ("": from the first that is kept), in
+        order: (id, one element of `Batch.output`), up to *most* bytes, at least one.
+
+        Waits a moment for one when there is none; [] then. For the leader.
+        """
+
+    async def deliver(self, batch: Batch, upto: str) -> Committed:
+        """The leader's commit: *batch* has no pages and no seeds. Entries up to *upto* (an id; "":
+        none) are delivered and let go. Raises `GivenUp` when another worker leads by now."""
 
 
 @dataclass(frozen=True, slots=True)

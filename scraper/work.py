@@ -128,11 +128,15 @@ class HostReturn:
     """A host given back: its saved `state` (JSON) and when it may next be asked for (wall clock).
 
     Leases of that host that were handed out and never settled go back to its queue, uncharged.
+    In a shared crawl also: `quiet`: until when the host's other slots must rest (wall clock; 0:
+    they need not); `robots`: what was learnt of its robots.txt, None when that is known already.
     """
 
     host: str
     state: bytes
     due: float = 0.0
+    quiet: float = 0.0
+    robots: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -140,12 +144,16 @@ class Want:
     """How much work the scheduler would like: `n` requests in all.
 
     `held`: hosts it already holds and has room to serve further. `alone`: nothing else is in
-    flight, so a suspect may be handed out (by itself) when no other work is ready.
+    flight, so a suspect may be handed out (by itself) when no other work is ready. In a shared
+    crawl also: `hosts`: asked for by name, whether or not anything is queued for them; `most`:
+    hand out only while the pages done and the leases of all workers stay below it (0: no limit).
     """
 
     n: int
     held: Sequence[str] = ()
     alone: bool = False
+    hosts: Sequence[str] = ()
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,8 @@ class Batch:
     applied after the commit; `applied`: those of groups up to this one were, and are let go.
     `claims`: per deduplicating stage, the keys (unsigned 64 bits) of what is delivered. `counts`:
     increments to the crawl's counters. `state`: named blobs that changed (cookies, scope,
-    phase …); latest wins. `want`: hand out more work in the same transaction.
+    phase …); latest wins. `output`: in a shared crawl, what the settled pages staged, encoded,
+    for the leader. `want`: hand out more work in the same transaction.
     """
 
     settled: list[Settled] = field(default_factory=list)
@@ -182,6 +191,7 @@ class Batch:
     claims: dict[str, array[int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     state: dict[str, bytes] = field(default_factory=dict)
+    output: list[bytes] = field(default_factory=list)
     want: Want | None = None
 
 
@@ -189,12 +199,14 @@ class Batch:
 class HostLease:
     """A host handed out, with its saved state (None: never seen) and requests, best first.
 
-    For a host in `Want.held` only `requests` matter.
+    For a host in `Want.held` only `requests` matter. `robots`: in a shared crawl, what any worker
+    last learnt of the host's robots.txt; None when nobody has.
     """
 
     host: str
     state: bytes | None
     requests: list[Lease]
+    robots: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -204,6 +216,12 @@ class Committed:
     `admitted`: found and seed requests that were new; `duplicates`: those seen before, of which
     `redirect_duplicates` are the URLs that ended a redirect (each is counted by the frontier as
     `reason:redirect_duplicate`). `leases` answer `Batch.want`.
+
+    Of a shared crawl also: `totals`: the counters of all workers together. `news`: blobs that
+    others have stored since this worker's last commit, of those that concern everybody. `wished`:
+    hosts held here that others are waiting for. `quiet`: hosts held here that must rest until then
+    (wall clock), as another slot of theirs was told. `ended`: a limit was reached: of the batch
+    nothing was done, for what comes after the cut does not exist.
     """
 
     leases: list[HostLease]
@@ -211,6 +229,11 @@ class Committed:
     admitted: int = 0
     duplicates: int = 0
     redirect_duplicates: list[str] = field(default_factory=list)
+    totals: Mapping[str, int] | None = None
+    news: Mapping[str, bytes] = field(default_factory=dict)
+    wished: Sequence[str] = ()
+    quiet: Mapping[str, float] = field(default_factory=dict)
+    ended: bool = False
 
 
 @dataclass(slots=True)
