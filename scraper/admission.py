@@ -65,6 +65,12 @@ class Admission:
             self._names.add(name)
         self.traps = Traps(self._limits, state)
 
+    def hear(self, news: Mapping[str, bytes]) -> None:
+        """Take in what other workers of a shared crawl have let in."""
+        if self.scope.join(news):
+            self._refused.clear()
+        self._names.update(texts_of(news, "callbacks"))
+
     def changed(self) -> dict[str, bytes]:
         """What must be stored with the next commit, as named blobs."""
         blobs = self.scope.dump() | self.traps.changed()

@@ -17,11 +17,11 @@ from scraper.clock import LoopClock
 from scraper.components import build_component
 from scraper.config import Config
 from scraper.credentials import Owners
-from scraper.engine import Parts
 from scraper.errors import UsageError
 from scraper.loading import load_object, load_own
 from scraper.observers import Observers
 from scraper.parsing import Parsing
+from scraper.parts import Parts
 from scraper.pipelines.append import AppendSink
 from scraper.pipelines.chain import Chain, Placed
 from scraper.pipelines.compression import COMPRESSED, plain_suffix
@@ -102,22 +102,23 @@ def build(
     *where*, *frontier_place*: what messages call the configuration's n-th pipeline, and frontier.
     """
     clock = LoopClock()
-    stages = build_stages(config, root=root, output=output, where=where)
-    sinks = [placed.stage for placed in stages if _keeps_items(placed.stage)]
-    if not sinks and not extra_sinks and default_output:
-        sinks = [builtin("jsonl")()]
-        stages.append(Placed(sinks[0]))
-    stages += map(Placed, extra_sinks)
+
+    def chain() -> Chain:
+        stages = build_stages(config, root=root, output=output, where=where)
+        sinks = [placed.stage for placed in stages if _keeps_items(placed.stage)]
+        if not sinks and not extra_sinks and default_output:
+            sinks = [builtin("jsonl")()]
+            stages.append(Placed(sinks[0]))
+        stages += map(Placed, extra_sinks)
+        observed = config.quality.action != "off"
+        return Chain(stages, rejected=_rejected(sinks), observed=observed)
+
     return Parts(
         spider=spider,
         config=config,
         frontier=_frontier(spider, config.frontier.url, ledger, frontier_place, clock),
         downloader=_downloader(config, spider, clock),
-        chain=Chain(
-            stages,
-            rejected=_rejected(sinks),
-            observed=config.quality.action != "off",
-        ),
+        chain=chain(),
         clock=clock,
         page_limits=Limits(
             item_size=int(config.crawl.max_item_size),
@@ -132,6 +133,7 @@ def build(
         observers=Observers(observers),
         parsing=Parsing(config.crawl.probe),
         probe=probe,
+        outputs=chain,
     )
 
 

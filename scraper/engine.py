@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from scraper import retry, urls
 from scraper.admission import DEFAULT_CALLBACK, Admission
 from scraper.callbacks import Callbacks, deliver, drain
 from scraper.chained import weight
-from scraper.config import Config
 from scraper.credentials import OfPage
 from scraper.errors import (
     ConfigError,
@@ -37,22 +36,23 @@ from scraper.events import Outcome, Seeds, Stop
 from scraper.exchange import Exchanges, Grant
 from scraper.host import Host, Start
 from scraper.http import Failure, Request, Response
+from scraper.keeping import Forwarder, Keeper, Keeps
 from scraper.links import Memo
-from scraper.observers import Observers
-from scraper.parsing import Parsing
-from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
-from scraper.pipelines.page import Limits, StagedPage
-from scraper.protocols import Clock, Downloader, Frontier, Middleware
+from scraper.parts import Parts
+from scraper.pipelines.chain import Delivered, Failed, Rejected
+from scraper.pipelines.page import StagedPage
+from scraper.pipelines.relay import Relay
+from scraper.protocols import Shared
 from scraper.redaction import holding, redacted
 from scraper.request import unusual
 from scraper.revisit import Earlier
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
-from scraper.spider import Spider
+from scraper.tally import Tally
 from scraper.telling import Reporter, brief
 from scraper.work import Again, Dead, Done, Lease, Recovery
 
-__all__ = ["Engine", "Parts"]
+__all__ = ["Engine"]
 
 log = logging.getLogger("scraper.crawl")
 
@@ -62,24 +62,6 @@ TOLD_REJECTED = 3
 _ANYTHING = (Exception, SystemExit, asyncio.CancelledError)
 """What users' code may raise: `sys.exit()` or a cancelled helper in a callback ends its page, and
 neither the process nor, unnoticed, the worker."""
-
-
-@dataclass(slots=True)
-class Parts:
-    """What an engine is made of; `build` is the one place that makes them."""
-
-    spider: Spider
-    config: Config
-    frontier: Frontier
-    downloader: Downloader
-    chain: Chain
-    clock: Clock
-    page_limits: Limits
-    random: Callable[[], float]
-    observers: Observers
-    parsing: Parsing
-    middleware: Sequence[Middleware] = ()
-    probe: Callable[[str], None] | None = None
 
 
 @dataclass(slots=True)
@@ -112,19 +94,28 @@ class Engine:
         scope = Scope.load(state, crawl.scope, self.spider.allowed_domains)
         admission = Admission(crawl, scope, self._callbacks)
         admission.load(state)
+        self.shared = isinstance(parts.frontier, Shared)
+        tally = Tally(self._clock, recovery.counts, timed=not self.shared)
+        self.keeper: Keeps
+        if self.shared:
+            relay = Relay(parts.chain, self.spider.name)
+            self.keeper = Forwarder(parts.frontier, relay, parts.probe)
+        else:
+            self.keeper = Keeper(crawl, tally, parts.frontier, recovery, parts.probe)
         self.scheduler = Scheduler(
             self.config,
             frontier=parts.frontier,
             admission=admission,
             downloader=parts.downloader,
             clock=self._clock,
+            tally=tally,
+            keeper=self.keeper,
+            shared=self.shared,
             spawn=self._spawn,
             start_worker=self._start_worker,
             fetch_robots=lambda host, began: self._spawn(self.exchanges.fetch_robots(host, began)),
             observers=self._observers,
-            probe=parts.probe,
             jitter=self._random,
-            recovery=recovery,
         )
         self.exchanges = Exchanges(
             self.scheduler,
@@ -138,6 +129,9 @@ class Engine:
             parsing=self._parsing,
         )
         self._start_done = "start" in state
+        self._may_seed = asyncio.Event()
+        if not self.shared or self._start_done:
+            self._may_seed.set()
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._workers = 0
@@ -160,6 +154,11 @@ class Engine:
         finally:
             self.spider._fetch = None
         return ending
+
+    def seed(self, done: bool) -> None:
+        """This worker is the one of many that pulls `start()`, unless that is *done*."""
+        self._start_done = done
+        self._may_seed.set()
 
     def stop(self, reason: Stop) -> None:
         """Start nothing more; what is in flight ends (or is let go, with `now`)."""
@@ -217,6 +216,7 @@ class Engine:
             scheduler.ready = True
             scheduler.wake()
             where = "start"
+            await self._may_seed.wait()
             if not self._start_done:
                 await drain(self.spider.start(), take)
             scheduler.events.put_nowait(Seeds([], done=True))
@@ -295,6 +295,7 @@ class Engine:
         try:
             callback = self._callbacks[request.callback or DEFAULT_CALLBACK]
             await self._drain(callback.call(response, request.kwargs), visit)
+            outcome = self._outcome(visit, Done())
         except Throttled as error:
             visit.page.release()  # charged: a host that is always too slow for this must end, too
             if lease.attempt + 1 >= self.config.retry.attempts:
@@ -320,8 +321,8 @@ class Engine:
             where = request.callback or DEFAULT_CALLBACK
             said = self._reporter.tell(error, where, request)
             return await self._fail(lease, host, Dead("callback_error", said), response)
-        visit.counts["pages"] += 1
-        return self._outcome(visit, Done())
+        outcome.counts["pages"] += 1
+        return outcome
 
     async def _fail(
         self, lease: Lease, host: Host, verdict: Any, response: Response | None = None
@@ -336,6 +337,7 @@ class Engine:
         failure = Failure(lease.request, verdict.reason, response, verdict.detail)
         try:
             await self._drain(self._callbacks[errback].call(failure, {}), visit)
+            return self._outcome(visit, verdict)
         except (ConfigError, DamagedState, OutOfResource):
             raise
         except _ANYTHING as error:
@@ -343,7 +345,6 @@ class Engine:
             visit.page.release()
             self._reporter.tell(error, errback, lease.request)
             return Outcome(lease, host, verdict)
-        return self._outcome(visit, verdict)
 
     def _visit(self, lease: Lease, host: Host, response: Response | None) -> Visit:
         page = StagedPage(
@@ -360,12 +361,14 @@ class Engine:
         page, earlier = visit.page, visit.lease.earlier
         page.end(Earlier.load(earlier) if earlier else None, failed=isinstance(verdict, Dead))
         page.response = None  # what waits for its commit needs the records, not the body
+        kept = page if page.items else None
         return Outcome(
             visit.lease,
             visit.host,
             verdict,
             visit.found,
-            page=page if page.items else None,
+            page=kept,
+            packed=self.keeper.pack(page) if kept is not None else None,
             counts=visit.counts,
         )
 

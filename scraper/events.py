@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Self, get_args
 
+from scraper.errors import DamagedState
 from scraper.host import Host
 from scraper.http import Request
 from scraper.pipelines.page import StagedPage
+from scraper.report import Ended
 from scraper.work import Batch, Committed, Found, Lease, Verdict
 
 __all__ = ["WAKE", "Event", "Group", "Outcome", "Seeds", "Stop", "Wake", "Wrote"]
@@ -19,7 +22,8 @@ __all__ = ["WAKE", "Event", "Group", "Outcome", "Seeds", "Stop", "Wake", "Wrote"
 class Outcome:
     """What became of one lease: exactly one is reported for each that was started.
 
-    `admitted`: of what it found, if that was looked through already.
+    `packed`: of the page, what is handed on to the leader of a shared crawl. `admitted`: of what
+    it found, if that was looked through already.
     """
 
     lease: Lease
@@ -28,6 +32,7 @@ class Outcome:
     found: Sequence[Request] = ()
     redirect: Request | None = None
     page: StagedPage | None = None
+    packed: bytes | None = None
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     admitted: list[Found] | None = None
 
@@ -73,9 +78,27 @@ class Stop:
     """Why the crawl ends: `finished`, `limit`, `failed` (what is done is not to be trusted),
     `broken` (the spider's own code stopped it) or `stopped` (by a signal); the last two resume."""
 
-    reason: Literal["finished", "limit", "failed", "broken", "stopped"]
+    reason: Ended
     detail: str = ""
     now: bool = False
+
+    def dump(self) -> bytes:
+        """For the other workers of a shared crawl."""
+        return json.dumps([self.reason, self.detail]).encode()
+
+    @classmethod
+    def load(cls, stored: bytes) -> Self:
+        """What `dump` made. Raises `DamagedState` for anything else."""
+        try:
+            reason, detail = json.loads(stored)
+            if reason in get_args(Ended) and isinstance(detail, str):
+                return cls(reason, detail)
+        except (ValueError, TypeError, RecursionError):
+            pass
+        raise DamagedState(
+            "the frontier does not say why the crawl ends",
+            hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
+        )
 
 
 class Wake:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import inspect
 import json
 import os
 import re
@@ -35,15 +33,13 @@ from scraper.claims import inherited
 from scraper.errors import JobError, ScraperError
 from scraper.frontier.inspect import Summary, read_claims
 from scraper.frontier.inspect import inspect as inspect_ledger
-from scraper.redaction import BY_LOOKS, is_plainly_secret, redacted_json
+from scraper.redaction import BY_LOOKS, redacted_json
+from scraper.sameness import digest, is_secret, plain
 from scraper.work import job_of
 
 __all__ = [
     "Job",
-    "code_of",
-    "compare",
     "default_name",
-    "identity",
     "read_pid",
     "started_now",
 ]
@@ -54,7 +50,6 @@ KEPT = {"lock", "history.jsonl", "outbox", "previous", "previous.old"}
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=,+-]{0,79}")
 ODD = re.compile(r"[^A-Za-z0-9._=,+-]+")
-SECRET = re.compile(r"pass|secret|token|key|auth|cred", re.IGNORECASE)
 LONG = 60
 
 LOCK_TRIES, LOCK_WAIT = 10, 0.02
@@ -76,126 +71,16 @@ def default_name(arguments: Mapping[str, Any]) -> str:
     """
     if not arguments:
         return "default"
-    plain = {name: _plain(arguments[name]) for name in sorted(arguments) if not _is_secret(name)}
-    shown = {name: BY_LOOKS(value) for name, value in plain.items()}
+    texts = {name: plain(arguments[name]) for name in sorted(arguments) if not is_secret(name)}
+    shown = {name: BY_LOOKS(value) for name, value in texts.items()}
     parts = {name: f"{name}={value}" for name, value in shown.items()}
     full = ",".join(parts.get(name, name) for name in sorted(arguments))
-    hidden = shown != plain or len(shown) < len(arguments)
+    hidden = shown != texts or len(shown) < len(arguments)
     clean = ODD.sub("-", full)
     if clean == full and len(clean) <= LONG and not hidden and NAME.fullmatch(clean):
         return clean
     exact = json.dumps(arguments, sort_keys=True, default=str)
-    return f"{clean[:LONG].strip('-.,')}-{_digest(exact.encode())[:8]}".lstrip("-.,=+")
-
-
-def _is_secret(name: str) -> bool:
-    return SECRET.search(name) is not None or is_plainly_secret(name)
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def code_of(cls: type) -> str:
-    """A digest of the source files of *cls* and its bases, the framework's left out.
-
-    Empty when there is no source to read, as in an interactive session.
-    """
-    files: list[str] = []
-    for base in cls.__mro__:
-        if base.__module__.split(".", 1)[0] in {"scraper", "builtins", "typing", "abc"}:
-            continue
-        try:
-            name = inspect.getsourcefile(base)
-        except TypeError:
-            return ""
-        if name is None:
-            return ""
-        if name not in files:
-            files.append(name)
-    try:
-        return _digest(b"\0".join(Path(name).read_bytes() for name in files)) if files else ""
-    except OSError:
-        return ""
-
-
-def identity(
-    *,
-    spider: str,
-    arguments: Mapping[str, Any],
-    sinks: Sequence[str],
-    started: str,
-    code: str = "",
-    version: str = "",
-    output: str | None = None,
-) -> dict[str, Any]:
-    """What a job is fixed to when it is created, as JSON values. `sinks`: their keys, in order.
-
-    `output`: what `-o` said, for a retry to say the same; the sinks are what is compared.
-    """
-    record = {
-        "spider": spider,
-        "arguments": dict(arguments),
-        "sinks": list(sinks),
-        "started": started,
-        "code": code,
-        "version": version,
-        "output": output,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(record, default=str))
-    return plain
-
-
-def compare(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Whether the job that is *stored* is the one *wanted*: what a person should know, if it is.
-
-    Raises `JobError` that names every difference in spider, arguments and outputs.
-    """
-    differences = []
-    if stored.get("spider") != wanted["spider"]:
-        differences.append(f"spider {stored.get('spider')}, now {wanted['spider']}")
-    was, now = stored.get("arguments") or {}, wanted["arguments"]
-    differences += [
-        f"{_shown(name, was)}, now {_shown(name, now)}"
-        for name in sorted(was.keys() | now.keys())
-        if was.get(name, _NONE) != now.get(name, _NONE)
-    ]
-    outputs, outputs_now = stored.get("sinks") or [], wanted["sinks"]
-    if outputs != outputs_now:
-        differences.append(f"outputs {_listed(outputs)}, now {_listed(outputs_now)}")
-    if differences:
-        raise JobError(
-            "this job was created with " + "; ".join(differences),
-            hint=(
-                "Resume it as it was created, give the other crawl a name of its own with --job"
-                " NAME, or start anew with --fresh (the old state is set aside, not deleted)."
-            ),
-        )
-    notes = []
-    if stored.get("code") and wanted["code"] and stored["code"] != wanted["code"]:
-        notes.append("the spider's code has changed since this job was created")
-    if stored.get("version") != wanted["version"]:
-        notes.append(f"this job was created by version {stored.get('version') or 'unknown'}")
-    return notes
-
-
-_NONE = object()
-
-
-def _shown(name: str, arguments: Mapping[str, Any]) -> str:
-    if name not in arguments:
-        return f"no {name}"
-    if _is_secret(name):
-        return f"{name} (not shown)"
-    return f"{name}={BY_LOOKS(_plain(arguments[name]))}"
-
-
-def _listed(names: Sequence[Any]) -> str:
-    return ", ".join(map(str, names)) or "none"
+    return f"{clean[:LONG].strip('-.,')}-{digest(exact.encode())[:8]}".lstrip("-.,=+")
 
 
 # Where it lives ---------------------------------------------------------------------------------
@@ -220,8 +105,11 @@ class Job:
         self.ledger = self.directory / LEDGER
 
     @contextmanager
-    def locked(self) -> Iterator[Job]:
-        """Hold the job for this process. Raises `JobError` when another one does."""
+    def locked(self, *, shared: bool = False) -> Iterator[Job]:
+        """Hold the job for this process. Raises `JobError` when another one does.
+
+        *shared*: together with others that hold it so.
+        """
         self._make()
         lock = self.directory / "lock"
         try:
@@ -232,9 +120,10 @@ class Job:
                 hint="It must be a file that this user may write; remove it if it is not.",
             ) from error
         try:
-            self._lock(handle)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            self._lock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            if not shared:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             yield self
         finally:
             os.close(handle)  # which lets the lock go, as the end of the process would
@@ -251,10 +140,10 @@ class Job:
                 hint="Run where this user may write, or choose the project's directory.",
             ) from error
 
-    def _lock(self, handle: int) -> None:
+    def _lock(self, handle: int, kind: int) -> None:
         for attempt in range(LOCK_TRIES):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise JobError(
@@ -420,7 +309,7 @@ def _folder(spider: str) -> str:
     """A spider's name as a directory's: itself, if it can be."""
     if NAME.fullmatch(spider):
         return spider
-    return f"spider-{ODD.sub('-', spider)[:LONG].strip('-.')}-{_digest(spider.encode())[:8]}"
+    return f"spider-{ODD.sub('-', spider)[:LONG].strip('-.')}-{digest(spider.encode())[:8]}"
 
 
 def read_pid(handle: int) -> int | None:

@@ -16,29 +16,29 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from scraper import logs
-from scraper.assessment import Assessment, assess
 from scraper.collector import spared
 from scraper.credentials import of_arguments, of_config
 from scraper.downloads import Downloads
-from scraper.engine import Engine, Parts
+from scraper.engine import Engine
 from scraper.errors import FetchError, UsageError
 from scraper.events import Stop
-from scraper.frontier.revive import retracted
+from scraper.finishing import Finishing
 from scraper.http import Request, Response
-from scraper.outputs import asides, last_group, marks, reopen, reopenable, restore
+from scraper.identity import FAILED, FINISHED, PUBLISHING, REOPENING, RUNNING, Identity, Revival
+from scraper.keeping import Keeper
+from scraper.outputs import last_group, reopen, reopenable, restore
+from scraper.parts import Parts
 from scraper.protocols import CrawlInfo
 from scraper.quality import Profile
 from scraper.redaction import protect
-from scraper.report import CrawlResult, failures, result_of
+from scraper.report import CrawlResult, result_of
 from scraper.spider import stored_arguments
 from scraper.tally import Tally
 from scraper.telling import brief
@@ -46,57 +46,9 @@ from scraper.traps import Traps
 from scraper.watchdog import watched
 from scraper.work import Batch, Recovery, job_of
 
-__all__ = ["Crawl", "Identity", "Revival"]
+__all__ = ["Crawl"]
 
 log = logging.getLogger("scraper.crawl")
-
-TOLD_FINDINGS = 6
-"""Findings that are told one by one; `scrape quality` lists them all."""
-
-RUNNING, PUBLISHING, REOPENING = b"running", b"publishing", b"reopening"
-FINISHED, FAILED = b"finished", b"failed"
-
-
-@dataclass(slots=True)
-class Revival:
-    """A part of a job that is tried again.
-
-    `ledger`: what it says now, and the `counts` that it will have. `begin(state)`: makes the
-    requests pending again and stores these blobs, in one transaction, before the frontier opens.
-    """
-
-    ledger: Recovery
-    begin: Callable[[Mapping[str, bytes]], object]
-
-
-@dataclass(slots=True)
-class Identity:
-    """What a job is fixed to when it is created.
-
-    `started`: of the stored job, when one is `resumed`. `run`: names this run and its retries, and
-    no other; known once the ledger is open. `abandoned`: when the run was started that
-    this one takes the place of; its partial outputs are set aside. `clear` moves an old ledger out
-    of the way, once nothing else can stop this run from beginning. `wanted(sinks, started)`
-    describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
-    otherwise. `claims(stages)`: the keys that earlier runs leave to stages that ask for them.
-    `history()`: the job's earlier runs. `revival`: for a retry, once nothing else can stop it.
-    `job`: its name, None for a crawl that leaves no state.
-    """
-
-    started: str
-    root: Path
-    run: str = ""
-    job: str | None = None
-    directory: Path | None = None
-    resumed: bool = False
-    abandoned: str | None = None
-    clear: Callable[[], object] | None = None
-    wanted: Callable[[Sequence[str], str], dict[str, Any]] | None = None
-    compare: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None
-    claims: Callable[[Sequence[str]], Mapping[str, array[int]]] | None = None
-    history: Callable[[], Sequence[Mapping[str, Any]]] | None = None
-    revival: Revival | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 class Crawl:
@@ -108,6 +60,7 @@ class Crawl:
         self.engine: Engine | None = None
         self.recovery = Recovery()
         self.result: CrawlResult | None = None
+        self.ended_here = True  # it was this process that ended the crawl, if it is over
         self._early_stop: Stop | None = None
         self._downloads: Downloads | None = None
 
@@ -136,23 +89,26 @@ class Crawl:
                 self.identity.clear()
             if self.identity.revival is not None:
                 await self._revive(self.identity.revival)
-            self.recovery = recovery = await parts.frontier.open()
-            await self._restore(info, recovery)
-            if recovery.state.get("phase") == PUBLISHING:
-                reason: Literal["limit", "finished"]
-                reason = "limit" if recovery.state.get("ended") == b"limit" else "finished"
-                ending = Stop(reason, "published what an earlier process had finished")
-                counts = Counter(recovery.counts)
-            elif "limit" in recovery.state:
-                ending = Stop("limit", "crawl.max_items, reached by an earlier process")
-                counts = Counter(recovery.counts)
-            else:
-                ending, counts = await self._crawl(info, recovery)
-            result = await self._end(ending, counts)
+            self.recovery = await parts.frontier.open()
+            result = await self._go_on(info, self.recovery)
         finally:
             await self._close()
         self.result = result
         return result
+
+    async def _go_on(self, info: CrawlInfo, recovery: Recovery) -> CrawlResult:
+        await self._restore(info, recovery)
+        if recovery.state.get("phase") == PUBLISHING:
+            reason: Literal["limit", "finished"]
+            reason = "limit" if recovery.state.get("ended") == b"limit" else "finished"
+            ending = Stop(reason, "published what an earlier process had finished")
+            counts = Counter(recovery.counts)
+        elif "limit" in recovery.state:
+            ending = Stop("limit", "crawl.max_items, reached by an earlier process")
+            counts = Counter(recovery.counts)
+        else:
+            ending, counts = await self._crawl(self._engine(recovery), info, recovery)
+        return await self._end(ending, counts)
 
     def _info(self) -> CrawlInfo:
         identity, spider = self.identity, self.parts.spider
@@ -221,8 +177,7 @@ class Crawl:
                 claims = identity.claims(parts.chain.lasting) if identity.claims else {}
                 await parts.frontier.commit(Batch(state=state, claims=dict(claims)))
                 recovery.claims = {stage: [keys] for stage, keys in claims.items()}
-        for note in identity.notes:
-            log.warning("%s", note)
+        self._tell_notes()
         if recovery.state.get("phase") == REOPENING:
             positions = await reopen(parts.chain.sinks, recovery, self._reach)
             self._reach("reopen")
@@ -234,7 +189,11 @@ class Crawl:
         if (cookies := recovery.state.get("cookies")) is not None:
             parts.downloader.load_cookies(cookies)
 
-    async def _crawl(self, info: CrawlInfo, recovery: Recovery) -> tuple[Stop, Counter[str]]:
+    def _tell_notes(self) -> None:
+        for note in self.identity.notes:
+            log.warning("%s", note)
+
+    def _engine(self, recovery: Recovery) -> Engine:
         parts = self.parts
         self.engine = engine = Engine(parts, recovery)
         self._downloads = Downloads(
@@ -242,6 +201,12 @@ class Crawl:
         )
         if self._early_stop is not None:
             engine.stop(self._early_stop)
+        return engine
+
+    async def _crawl(
+        self, engine: Engine, info: CrawlInfo, recovery: Recovery
+    ) -> tuple[Stop, Counter[str]]:
+        parts = self.parts
         parts.observers.on_open(info, recovery, engine.scheduler.snapshot)
         try:
             with watched(parts.config.log.stall), spared():
@@ -256,26 +221,9 @@ class Crawl:
         batch = Batch(applied=last_group(self.recovery))
         if self.engine is not None:
             batch = self.engine.scheduler.last_batch()
-        ending, quality = self._judged(ending, counts)
-        if ending.reason in ("finished", "limit"):
-            batch.state["phase"] = PUBLISHING
-            batch.state["ended"] = ending.reason.encode()
-            await parts.frontier.commit(batch)
-            await self._publish()
-        elif ending.reason == "failed":
-            batch.state["phase"] = FAILED
-            await parts.frontier.commit(batch)
-            for sink in parts.chain.sinks:
-                await sink.set_aside()
-            if self.identity.job is not None:  # for a retry to find it there
-                state = {"asides": json.dumps(asides(parts.chain.sinks)).encode()}
-                positions = await marks(parts.chain.sinks)
-                await parts.frontier.commit(Batch(positions=positions, state=state))
-        else:
-            await parts.frontier.commit(batch)
-            if self.identity.job is None:  # nothing remembers it: it cannot be resumed
-                for sink in parts.chain.sinks:
-                    await sink.set_aside()
+        commit = parts.frontier.commit
+        finishing = Finishing(parts, self.identity, self.recovery, parts.chain.sinks, commit)
+        ending, quality = await finishing.end(ending, batch, counts, self._profile())
         for name in parts.chain.missed:
             log.warning(
                 "a pipeline's items name %s, and no such item came: there were %s",
@@ -298,68 +246,15 @@ class Crawl:
             traps=self._traps().report(),
         )
 
+    def _profile(self) -> Profile:
+        if self.engine is not None and isinstance(self.engine.keeper, Keeper):
+            return self.engine.keeper.profile
+        return Profile.restored(self.recovery.state)
+
     def _traps(self) -> Traps:
         if self.engine is not None:
             return self.engine.scheduler.admission.traps
         return Traps(self.parts.config.crawl, self.recovery.state)
-
-    async def _publish(self) -> None:
-        chain, state = self.parts.chain, {"phase": FINISHED}
-        if pages := retracted(self.recovery.state):
-            state["retracted"] = b""
-            if chain.rejected is not None:
-                chain.rejected.retract(pages)
-        for sink in chain.sinks:
-            self._reach("publish")
-            await sink.publish()
-        self._reach("publish")
-        positions = await marks(chain.sinks) if self.identity.job is not None else {}
-        await self.parts.frontier.commit(Batch(positions=positions, state=state))
-
-    def _judged(self, ending: Stop, counts: Counter[str]) -> tuple[Stop, Assessment | None]:
-        """The end, and what was delivered: a crawl may be finished, and not to be trusted."""
-        quality = self._quality(ending, counts)
-        if ending.reason not in ("finished", "limit"):
-            return ending, quality
-        if self.recovery.state.get("phase") == PUBLISHING:  # it was judged before
-            return ending, quality
-        objection = self._objection(counts)
-        if quality is not None:
-            for finding in quality.findings[:TOLD_FINDINGS]:
-                log.warning("quality: %s", finding.text)
-            objection = objection or quality.objection(self.parts.config.quality)
-        return (ending if objection is None else Stop("failed", objection)), quality
-
-    def _quality(self, ending: Stop, counts: Counter[str]) -> Assessment | None:
-        """What was delivered, and how it compares; None when it was not watched."""
-        rules, identity = self.parts.config.quality, self.identity
-        if rules.action == "off":
-            return None
-        if self.engine is not None:
-            profile = self.engine.scheduler.profile
-        else:
-            profile = Profile.restored(self.recovery.state)
-        return assess(
-            profile,
-            rules,
-            started=identity.started,
-            items=counts["items"],
-            complete=ending.reason in ("finished", "limit"),
-            finished=ending.reason == "finished",
-            arguments=stored_arguments(self.parts.spider),
-            history=identity.history() if identity.history is not None else (),
-        )
-
-    def _objection(self, counts: Counter[str]) -> str | None:
-        """Why a crawl that mostly failed is not to be trusted; None if it did not."""
-        failed, pages = failures(counts), counts["pages"]
-        allowed = self.parts.config.crawl.max_failure_rate
-        if not pages:
-            return "no page succeeded"
-        rate = failed / (failed + pages)
-        if rate <= allowed:
-            return None
-        return f"{rate:.0%} of the pages failed, more than crawl.max_failure_rate = {allowed:g}"
 
     def _reach(self, point: str) -> None:
         if self.parts.probe is not None:

@@ -13,21 +13,28 @@ applied.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from scraper.errors import DamagedState, UsageError
 from scraper.pipelines.page import StagedPage, group_records
-from scraper.protocols import Frontier, RedoSink, Reopens, RewindSink, Sink
+from scraper.protocols import RedoSink, Reopens, RewindSink, Sink
 from scraper.work import Batch, Committed, Recovery, Redo, names_of
 
-__all__ = ["Outputs", "asides", "marks", "reopen", "reopenable", "restore"]
+__all__ = ["Commits", "Outputs", "asides", "marks", "reopen", "reopenable", "restore"]
+
+
+class Commits(Protocol):
+    """A frontier, as far as outputs go."""
+
+    async def commit(self, batch: Batch) -> Committed:
+        """Make *batch* durable."""
 
 
 class Outputs:
     """Delivers groups, one at a time. `applied`: groups up to this one are in every sink."""
 
     def __init__(
-        self, frontier: Frontier, recovery: Recovery, probe: Callable[[str], None] | None
+        self, frontier: Commits, recovery: Recovery, probe: Callable[[str], None] | None
     ) -> None:
         self._frontier = frontier
         self._reach = probe if probe is not None else _nowhere

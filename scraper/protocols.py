@@ -7,6 +7,7 @@ whether an implementation keeps its promise.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,8 +167,8 @@ class Durable(Protocol):
 
 
 @runtime_checkable
-class Shared(Protocol):
-    """What a `Durable` frontier also has if many workers, on any machines, share one crawl.
+class Shared(Frontier, Durable, Protocol):
+    """A frontier by which many workers, on any machines, share one crawl.
 
     Each `scrape run` is a *worker*. One of them is the *leader*: it alone pulls `start()`, and
     it alone writes what all of them put into `Batch.output`, in the order of their commits. Every
@@ -179,8 +180,10 @@ class Shared(Protocol):
     def worker(self) -> str:
         """Names this process among all workers that there ever were; known once it is open."""
 
-    async def begin(self, state: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """Store these blobs unless a worker has begun this crawl; the blobs that are stored then.
+    async def begin(
+        self, state: Mapping[str, bytes], claims: Mapping[str, array[int]]
+    ) -> Mapping[str, bytes]:
+        """Store these blobs and keys unless a worker has begun this crawl; all blobs stored then.
 
         Between `open` and the first commit. *state* has `job` and `phase` at least.
         """

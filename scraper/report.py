@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from scraper.errors import reason as reason_of
 
-__all__ = ["CrawlResult", "Snapshot", "failures", "result_of", "with_prefix"]
+__all__ = ["CrawlResult", "Ended", "Snapshot", "failures", "result_of", "with_prefix"]
 
 Ended = Literal["finished", "limit", "failed", "broken", "stopped"]
 

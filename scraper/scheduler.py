@@ -9,37 +9,29 @@ time, and report back as an event like everything else.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
-from scraper import revisits, urls
+from scraper import revisits
 from scraper.admission import PIECE, Admission
 from scraper.appetite import Appetite
 from scraper.chained import Chained
-from scraper.claims import Claims
 from scraper.config import Config
-from scraper.errors import reason as reason_of
 from scraper.events import WAKE, Event, Group, Outcome, Seeds, Stop, Wake, Wrote
 from scraper.gate import Gate
 from scraper.host import Host, Start
+from scraper.keeping import Keeps
 from scraper.observers import Observers
-from scraper.outputs import Outputs
-from scraper.pipelines.page import StagedPage
 from scraper.protocols import Clock, Downloader, Frontier, Timer
-from scraper.quality import Profile
 from scraper.report import Snapshot, failures
 from scraper.tally import Tally
-from scraper.work import Again, Batch, Dead, Done, Found, Lease, Recovery, Settled, Want
+from scraper.verdicts import tell_dead
+from scraper.work import Again, Batch, Committed, Dead, Done, Found, Lease, Settled, Want
 
 __all__ = ["Scheduler"]
-
-log = logging.getLogger("scraper.crawl")
-
-TOLD_PER_REASON = 3
-"""Failed pages that are told one by one; `scrape failures` lists them all."""
 
 MAX_STAGED = 64 * 1024 * 1024
 """Staged bytes beyond which nothing new is started until a commit has written them."""
@@ -59,21 +51,20 @@ class Scheduler:
         admission: Admission,
         downloader: Downloader,
         clock: Clock,
+        tally: Tally,
+        keeper: Keeps,
+        shared: bool = False,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         start_worker: Callable[[], None],
         fetch_robots: Callable[[Host, float], None],
         observers: Observers,
-        probe: Callable[[str], None] | None = None,
         jitter: Callable[[], float],
-        recovery: Recovery | None = None,
     ) -> None:
-        recovery = recovery or Recovery()
         self.limits = config.crawl
         self.due: asyncio.Queue[Start] = asyncio.Queue()  # bounded by `_has_room`
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.appetite = Appetite()
-        self.tally = Tally(clock, recovery.counts)
-        self.profile = Profile.restored(recovery.state)
+        self.tally = tally
         self.chained = Chained(self.wake)
         self.pending = 0
         self.inflight = 0
@@ -81,6 +72,7 @@ class Scheduler:
         self.seeded = False  # `start()` is exhausted
         self.ending: Stop | None = None
         self.aborted = False  # do not wait for what is in flight
+        self.news: dict[str, bytes] = {}  # what other workers of a shared crawl have stored
         self.admission = admission
         self.gate = Gate(
             config.politeness,
@@ -97,8 +89,8 @@ class Scheduler:
         self._spawn = spawn
         self._start_worker = start_worker
         self._observers = observers
-        self._claims = Claims(recovery.claims)
-        self._outputs = Outputs(frontier, recovery, probe)
+        self._keeper = keeper
+        self._shared = shared
         self._group = Group()
         self._writing: Group | None = None
         self._sending: dict[int, tuple[Host, Lease]] = {}  # waiting to be marked as sent
@@ -280,11 +272,11 @@ class Scheduler:
             case Dead():
                 counts[f"reason:{verdict.reason}"] += 1
                 found = self._links(outcome)
-                self._report_dead(lease, verdict)
+                tell_dead(lease, verdict, self.tally[f"reason:{verdict.reason}"])
             case Again():
                 counts["retries" if verdict.charged else "postponed"] += 1
         if outcome.page is not None:
-            self._keep(outcome.page, counts)
+            self._keeper.keep(outcome.page, outcome.packed, group, counts)
         settled = Settled(lease, verdict, found)
         revisits.remember(settled, outcome.page, self.admission.identity)
         group.batch.settled.append(settled)
@@ -296,28 +288,6 @@ class Scheduler:
         if outcome.admitted is not None:
             return outcome.admitted
         return self.admission.links(outcome.found, outcome.lease, outcome.counts)
-
-    def _keep(self, page: StagedPage, counts: dict[str, int]) -> None:
-        self._claims.decide(page)
-        if self.limits.max_items:
-            before = len(page.items)
-            page.cut(max(self.limits.max_items - self.tally["items"], 0))
-            if len(page.items) < before:  # its rest is gone for good: the crawl ends here, whatever
-                self._group.batch.state["limit"] = b"crawl.max_items"
-        self._claims.store(page, self._group.batch)
-        page.count(counts)
-        for observed in page.observations():
-            self.profile.add(observed)
-        self._group.pages.append(page)
-        self._group.staged += page.staged
-
-    def _report_dead(self, lease: Lease, verdict: Dead) -> None:
-        if reason_of(verdict.reason).kind == "failure" and verdict.reason != "callback_error":
-            told = self.tally[f"reason:{verdict.reason}"] < TOLD_PER_REASON
-            level = logging.INFO if told else logging.DEBUG
-            url = urls.redact(lease.request.url)
-            detail = f" ({verdict.detail})" if verdict.detail else ""
-            log.log(level, "%s: %s%s", verdict.reason, url, detail)
 
     def _open_group(self) -> Group:
         if self._group.empty:
@@ -401,8 +371,7 @@ class Scheduler:
         """Add what every transaction carries: cookies, numbers, scope, time spent."""
         if (cookies := self._downloader.cookies()) is not None:
             batch.state["cookies"] = cookies
-        if (profile := self.profile.changed()) is not None:
-            batch.state["quality"] = profile
+        self._keeper.complete(batch)
         batch.state.update(self.admission.changed())
         self.tally.complete(batch, self._downloader.sent)
 
@@ -412,12 +381,26 @@ class Scheduler:
         for lease in self.gate.withdraw(self._marked.keys()):
             batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=0)))
         batch.returned += self.gate.give_back(everything=True)
-        batch.applied = self._outputs.applied
+        batch.applied = self._keeper.applied
         self._complete(batch)
+        if self._shared and self.ending is not None and self.ending.reason in ("limit", "failed"):
+            batch.state["ending"] = self.ending.dump()
         return batch
 
+    def _hear_others(self, committed: Committed) -> None:
+        """What the other workers of a shared crawl have done meanwhile."""
+        news = committed.news
+        self.tally.heard(committed.totals or {}, self._group.batch)
+        self.admission.hear(news)
+        self.news.update(news)
+        self.seeded = self.seeded or "start" in news
+        if (told := news.get("ending")) is not None:
+            self.stop(replace(Stop.load(told), now=True))
+        elif committed.ended or "result" in news:
+            self.stop(Stop("finished", now=True))
+
     async def _write(self, group: Group) -> None:
-        committed = await self._outputs.commit(group.batch, group.pages)
+        committed = await self._keeper.commit(group.batch, group.pages)
         self.events.put_nowait(Wrote(group, committed))
 
     def _wrote(self, wrote: Wrote) -> None:
@@ -425,8 +408,10 @@ class Scheduler:
         self._writing = None
         self.pending = committed.pending
         self.tally.note(duplicates=committed.duplicates)
-        # Counted by the frontier already, which alone knows of them.
-        self.tally.totals["reason:redirect_duplicate"] += len(committed.redirect_duplicates)
+        if committed.totals is not None:
+            self._hear_others(committed)
+        else:  # counted by the frontier already, which alone knows of them
+            self.tally.totals["reason:redirect_duplicate"] += len(committed.redirect_duplicates)
         if batch.want is not None and not committed.leases:
             self._barren = True
         for lease_id in batch.sending:

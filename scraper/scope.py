@@ -171,13 +171,28 @@ class Scope:
     ) -> Self:
         """The scope with what `dump` stored in *state*. Raises `DamagedState` for anything else."""
         scope = cls(mode, allowed_domains)
+        scope.join(state)
+        return scope
+
+    def join(self, state: Mapping[str, bytes]) -> bool:
+        """Take in what *state* holds besides; whether that is more. It is stored already.
+
+        Raises `DamagedState`. What was added here and is not stored yet will be, all the same.
+        """
+        unsaved = list(self._hosts)[self._saved :]
+        before = len(self._hosts)
         names = (name for name in state if name.startswith(KEY))
         for name in sorted(names, key=lambda name: (len(name), name)):
             wrong = f"the stored scope of the crawl is damaged: {name} is not a list of hosts"
             for host in stored(state, name, are_texts, wrong):
-                scope._join(host)
-        scope._saved = len(scope._hosts)
-        return scope
+                self._join(host)
+        for host in unsaved:  # they go behind what is stored
+            self._hosts[host] = self._hosts.pop(host)
+        self._saved = len(self._hosts) - len(unsaved)
+        if len(self._hosts) == before:
+            return False
+        self.known.clear()
+        return True
 
     def __len__(self) -> int:
         return len(self._hosts)

@@ -20,18 +20,20 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from scraper import job as jobs
-from scraper import layers
+from scraper import layers, sameness
 from scraper.build import build, output_template
 from scraper.claims import inherited
 from scraper.config import Config
-from scraper.engine import Parts
 from scraper.errors import JobError, OutOfResource, ScraperError, SpiderError, UsageError
 from scraper.frontier.revive import Chosen, revive, survey
+from scraper.identity import OVER, Identity, Revival
 from scraper.job import Job
+from scraper.joint import JointCrawl
 from scraper.layers import Loaded
-from scraper.lifecycle import Crawl, Identity, Revival
+from scraper.lifecycle import Crawl
+from scraper.parts import Parts
 from scraper.project import Prepared
-from scraper.protocols import Durable, Observer
+from scraper.protocols import Durable, Observer, Shared
 from scraper.spider import (
     Spider,
     arguments_model,
@@ -39,13 +41,12 @@ from scraper.spider import (
     own_settings,
     stored_arguments,
 )
+from scraper.urls import redact
 from scraper.work import Recovery, job_of
 
 __all__ = ["Session", "open_prepared", "open_session"]
 
 log = logging.getLogger("scraper.crawl")
-
-OVER = ("finished", "failed")
 
 
 @dataclass(slots=True)
@@ -72,11 +73,16 @@ def open_prepared(
     observers: Sequence[Observer] = (),
     root: Path | None = None,
     probe: Callable[[str], None] | None = None,
+    join: bool = False,
+    since: float | None = None,
+    allow_changed: bool = False,
 ) -> Iterator[Session]:
     """The session of a project's spider, as the command line runs it: with a ledger.
 
     *retry*: what of the job shall be tried again. *root*: where state and relative outputs go,
-    when that is not the project's directory.
+    when that is not the project's directory. Of a crawl that many workers share: *join*: begin
+    none; *since*: nor after one that ended later than this (seconds since the epoch);
+    *allow_changed*: join though the project is not as it was when the crawl began.
     """
     loaded, project = prepared.loaded, prepared.project
     spider = prepared.entry.cls(**args)
@@ -100,10 +106,17 @@ def open_prepared(
         probe=probe,
     )
     held = _remembered(parts, held, f"--job {job}" if job is not None else "")
+    if join and not isinstance(parts.frontier, Shared):
+        raise UsageError(
+            "--join: only a crawl on Redis can be joined, and frontier.url is"
+            f' "{redact(loaded.config.frontier.url)}"',
+            hint='Set frontier.url = "redis://host:port/0" for all its workers.',
+        )
+    terms = Terms(fresh, join, since, allow_changed)
     way = (
-        partial(_try_again, chosen=retry) if retry is not None else partial(_make_way, fresh=fresh)
+        partial(_try_again, chosen=retry) if retry is not None else partial(_make_way, terms=terms)
     )
-    with _opened(parts, root or project.root, held, output, way) as session:
+    with _opened(parts, root or project.root, held, output, way, terms) as session:
         yield session
 
 
@@ -160,7 +173,8 @@ def open_session(
     held = _remembered(parts, held, f"job={job!r}")
     if not parts.chain.sinks:
         log.warning("no output: items are counted and discarded (output=…, config=…, stream())")
-    with _opened(parts, root, held, output, partial(_make_way, fresh=fresh)) as session:
+    terms = Terms(fresh)
+    with _opened(parts, root, held, output, partial(_make_way, terms=terms), terms) as session:
         yield session
 
 
@@ -247,12 +261,22 @@ class _Foreign:
         return inherited(stages, held.claims, delivered=self._delivered) if held else {}
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a run takes the place of what is there; see `open_prepared`."""
+
+    fresh: bool = False
+    join: bool = False
+    since: float | None = None
+    allow_changed: bool = False
+
+
 Way = Callable[[Job | _Foreign, Identity, int], list[str]]
 
 
 @contextmanager
 def _opened(
-    parts: Parts, root: Path, job: Job | None, output: str | None, way: Way
+    parts: Parts, root: Path, job: Job | None, output: str | None, way: Way, terms: Terms
 ) -> Iterator[Session]:
     """The crawl of *parts*, its job locked meanwhile, and entered in its history.
 
@@ -262,43 +286,50 @@ def _opened(
     if job is None:
         yield Session(Crawl(parts, identity), parts.config, root, None)
         return
-    with job.locked():
+    frontier = parts.frontier
+    shared = isinstance(frontier, Shared)
+    with job.locked(shared=shared):
         identity.job, identity.directory = job.name, job.directory
-        frontier = parts.frontier
         keeper = _Foreign(frontier) if isinstance(frontier, Durable) else job
         notes = way(keeper, identity, parts.config.crawl.max_items)
-        identity.wanted = partial(_identity, parts.spider, output)
-        identity.compare = jobs.compare
+        identity.wanted = partial(_identity, parts, output)
+        identity.compare = partial(sameness.compare, allow_changed=terms.allow_changed)
         identity.claims = keeper.claims
         identity.history = lambda: job.history(but=identity.run)
-        crawl = Crawl(parts, identity)
+        crawl = JointCrawl(parts, identity) if shared else Crawl(parts, identity)
         try:
             yield Session(crawl, parts.config, root, job, notes)
         except (UsageError, OutOfResource):
             job.forget()
             raise
-        if crawl.result is not None and crawl.result.ended in ("finished", "limit", "failed"):
+        if crawl.result is None or not crawl.ended_here:
+            return
+        if crawl.result.ended in ("finished", "limit", "failed"):
             told = {"run": identity.run, "started": identity.started}
             job.record(told | crawl.result.as_dict())
 
 
 def _identity(
-    spider: Spider, output: str | None, sinks: Sequence[str], started: str
+    parts: Parts, output: str | None, sinks: Sequence[str], started: str
 ) -> dict[str, Any]:
-    return jobs.identity(
+    spider, settings = parts.spider, None
+    if isinstance(parts.frontier, Shared):
+        settings = sameness.settings_of(parts.config.model_dump(mode="json"))
+    return sameness.identity(
         spider=spider.name,
         arguments=stored_arguments(spider),
         sinks=sinks,
         started=started,
-        code=jobs.code_of(type(spider)),
+        code=sameness.code_of(type(spider)),
         version=spider.version,
         output=output_template(output) if output is not None else None,
+        settings=settings,
     )
 
 
-def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, fresh: bool) -> list[str]:
+def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, terms: Terms) -> list[str]:
     """Resume, retire or set aside what is there; what a person should know of it."""
-    if fresh:
+    if terms.fresh:
         there, identity.abandoned = _abandoned(keeper)
         identity.clear = partial(keeper.set_aside, "--fresh")
         where = f"in {keeper.directory}" if isinstance(keeper, Job) else "by the frontier"
@@ -306,12 +337,19 @@ def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, fresh: 
     summary = keeper.summary()
     stored = job_of(summary.state) if summary is not None else None
     if summary is None or stored is None:
+        if terms.join:
+            raise UsageError(
+                "--join: there is no crawl of this job to join",
+                hint="Begin it on another machine, or here: without --join.",
+            )
         return []
-    if summary.phase in OVER:
+    if summary.phase in OVER and not (terms.join or _over_since(summary.state, terms.since)):
         identity.clear = keeper.retire
         return []
     identity.started = stored["started"]
     identity.resumed = True
+    if summary.phase in OVER:
+        return [f"the run of {identity.started} is over"]
     if summary.phase == "publishing":
         return [f"publishing what the run of {identity.started} has finished"]
     counts = summary.counts
@@ -327,6 +365,13 @@ def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, fresh: 
         f" {summary.pending:,} requests pending"
     )
     return [told]
+
+
+def _over_since(state: Mapping[str, bytes], since: float | None) -> bool:
+    """Whether the run that is over ended later than *since*."""
+    with suppress(KeyError, ValueError):
+        return since is not None and float(state["ended_at"]) >= since
+    return False
 
 
 def _try_again(
@@ -349,13 +394,13 @@ def _try_again(
             hint="Crawl anew with `scrape run`, with another limit or none.",
         )
     if summary.phase == "publishing":  # first things first
-        return _make_way(job, identity, limit, fresh=False)
+        return _make_way(job, identity, limit, terms=Terms())
     identity.started, identity.resumed = stored["started"], True
     revived = survey(job.ledger, chosen)
     if not revived.requests:
         if summary.phase in OVER:
             raise UsageError(f"there is nothing to retry in job {job.name}")
-        return ["nothing to retry", *_make_way(job, identity, limit, fresh=False)]
+        return ["nothing to retry", *_make_way(job, identity, limit, terms=Terms())]
     counts = Counter(summary.counts)
     counts.subtract(revived.counts)
     ledger = Recovery(positions=summary.positions, state=summary.state, counts=counts)

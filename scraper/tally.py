@@ -21,10 +21,12 @@ class Tally:
     with (`settle`); what happens beside (`note`) is carried by the next batch there is.
     """
 
-    def __init__(self, clock: Clock, totals: Mapping[str, int]) -> None:
+    def __init__(self, clock: Clock, totals: Mapping[str, int], *, timed: bool = True) -> None:
+        """*timed*: the time that passes is counted here, and by nobody else."""
         self.totals: Counter[str] = Counter(totals)
         self._carried: Counter[str] = Counter()
         self._clock = clock
+        self._times = timed
         self._timed = clock.monotonic()  # until when `elapsed_ms` is counted
         self._sent = 0
 
@@ -41,13 +43,22 @@ class Tally:
 
     def complete(self, batch: Batch, sent: int) -> None:
         """Add to *batch* what was noted, the time spent, and the requests *sent* in all."""
-        now = self._clock.monotonic()
-        spent = int((now - self._timed) * 1000)
-        self._timed += spent / 1000
-        self.note(elapsed_ms=spent, requests=sent - self._sent)
+        if self._times:
+            spent = int((self._clock.monotonic() - self._timed) * 1000)
+            self._timed += spent / 1000
+            self.note(elapsed_ms=spent)
+        self.note(requests=sent - self._sent)
         self._sent = sent
         batch.counts.update(self._carried)
         self._carried.clear()
+
+    def heard(self, totals: Mapping[str, int], open_group: Batch) -> None:
+        """The counters of all workers, as of a commit; what *open_group* counts is not in them."""
+        self.totals = Counter(totals)
+        self.totals.update(open_group.counts)
+        self.totals.update(self._carried)
+        if not self._times:
+            self._timed = self._clock.monotonic()
 
     @property
     def elapsed(self) -> float:

@@ -245,6 +245,7 @@ class Recovery:
     `pending`: unfinished requests. `unclean`: the last process did not close it; then `suspects`
     is how many requests have crashed twice and will run alone, and `ended` lists
     (url, reason) of the requests that this very opening ended (`interrupted`, `crashed`).
+    `others`: in a shared crawl, how many other workers are alive.
     """
 
     fresh: bool = True
@@ -257,6 +258,7 @@ class Recovery:
     unclean: bool = False
     suspects: int = 0
     ended: list[tuple[str, str]] = field(default_factory=list)
+    others: int = 0
 
     @property
     def phase(self) -> str:
@@ -305,7 +307,7 @@ def _foreign(name: str) -> str:
 
 
 def job_of(state: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """The job that a ledger's blobs belong to (see `job.identity`); None when none has begun.
+    """The job that a ledger's blobs belong to (see `sameness.identity`); None when none has begun.
 
     Raises `DamagedState` for what no crawl has written.
     """

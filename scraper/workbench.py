@@ -27,8 +27,9 @@ from scraper.config import Config
 from scraper.engine import Engine
 from scraper.errors import CrawlFailed, FetchError, ItemInvalid, SpiderError, UsageError
 from scraper.http import Request, Response
+from scraper.identity import Identity
 from scraper.job import started_now
-from scraper.lifecycle import Crawl, Identity
+from scraper.lifecycle import Crawl
 from scraper.pipelines.chain import Chain, Delivered, Dropped
 from scraper.pipelines.jsonl import Jsonl
 from scraper.pipelines.page import StagedPage, group_records

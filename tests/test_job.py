@@ -18,16 +18,9 @@ from hypothesis import strategies as st
 
 from scraper.errors import JobError
 from scraper.frontier.sqlite import SqliteFrontier
-from scraper.job import (
-    NAME,
-    Job,
-    code_of,
-    compare,
-    default_name,
-    identity,
-    started_now,
-)
+from scraper.job import NAME, Job, default_name, started_now
 from scraper.joblist import jobs
+from scraper.sameness import code_of, compare, identity
 from scraper.testing.frontier import found
 from scraper.work import Batch, Want
 

@@ -124,7 +124,7 @@ class Chain:
 
     def __init__(
         self,
-        stages: Sequence[Placed | Any],
+        stages: Sequence[Placed | Any] = (),
         *,
         rejected: RejectedItems | None = None,
         observed: bool = False,

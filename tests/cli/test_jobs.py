@@ -10,7 +10,8 @@ import pytest
 
 from scraper.frontier.sqlite import SqliteFrontier
 from scraper.http import Request
-from scraper.job import Job, identity
+from scraper.job import Job
+from scraper.sameness import identity
 from scraper.urls import host_key
 from scraper.work import Batch, Dead, Done, Found, Settled, Verdict, Want
 from tests.cli.conftest import CommandLine

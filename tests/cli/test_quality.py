@@ -15,9 +15,10 @@ from scraper import Item
 from scraper.assessment import assess
 from scraper.config import Quality
 from scraper.frontier.sqlite import SqliteFrontier
-from scraper.job import Job, identity
+from scraper.job import Job
 from scraper.observation import lost, observe
 from scraper.quality import Profile
+from scraper.sameness import identity
 from scraper.work import Batch
 from tests.cli.conftest import CommandLine
 

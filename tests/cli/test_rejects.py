@@ -12,9 +12,10 @@ import pytest
 
 from scraper.frontier.sqlite import SqliteFrontier
 from scraper.http import Request
-from scraper.job import Job, identity
+from scraper.job import Job
 from scraper.pipelines.page import Fault
 from scraper.revisits import brief
+from scraper.sameness import identity
 from scraper.testing.frontier import found, leases
 from scraper.work import Batch, Dead, Done, Settled, Want
 from tests.cli.conftest import CommandLine
