@@ -308,6 +308,13 @@ REASONS: dict[str, Reason] = _table(
         "raise it, or look for a loop that never ends",
     ),
     Reason(
+        "output_too_large",
+        "failure",
+        False,
+        "more from one page than workers that share a crawl pass on to each other (32 MB)",
+        "yield less from one page, or crawl with one process",
+    ),
+    Reason(
         "too_many_links",
         "skip",
         False,

@@ -213,7 +213,9 @@ class CrawlInfo:
     `root`: the project's directory; relative output paths start there. `started`: ISO 8601 basic,
     fixed when the job was created. `job_dir`: the job's own directory, None without one.
     `resumed`: an earlier process of this run was here. `fetch`: `self.fetch` of the spider;
-    `download`: to a file. Both work while the crawl runs. `version`: of the spider.
+    `download`: to a file. Both work while the crawl runs. `version`: of the spider. `shared`:
+    workers share it (see `Shared`): what is staged here is written by the one that leads, this one
+    or another. Every worker opens every stage, and a sink takes its output with `rewind` only.
     """
 
     spider: str
@@ -225,6 +227,7 @@ class CrawlInfo:
     fetch: Fetch | None = None
     download: Download | None = None
     version: str = ""
+    shared: bool = False
 
     @property
     def run(self) -> str:

@@ -183,12 +183,12 @@ class Chain:
         """Pass *item* through the stages; what the sinks stage is kept with *page*.
 
         Never raises for what is wrong with the item. Raises `TypeError` for what is no item,
-        `ExtractionError("too_many_items")`, and lets through what concerns the page or the crawl
-        (`Throttled`, `Retry`, `ConfigError`, `DamagedState`, `OutOfResource`).
+        `ExtractionError` ("too_many_items", "output_too_large"), and lets through what concerns the
+        page or the crawl (`Throttled`, `Retry`, `ConfigError`, `DamagedState`, `OutOfResource`).
         """
         staged = page.begin()
         if isinstance(item, Invalid):
-            return self._settle(staged, self._reject(item.error, page))
+            return self._settle(staged, self._reject(item.error, page), page)
         if not isinstance(item, _ITEMS) and not _is_dataclass_value(item):
             page.items.pop()
             named = "; of a named tuple yield its _asdict()" if hasattr(item, "_asdict") else ""
@@ -199,7 +199,7 @@ class Chain:
         kind = type(item).__name__
         self.seen.add(kind)
         page.show(kind, quarantine.values_of(item))
-        return self._settle(staged, await self._pass(item, page))
+        return self._settle(staged, await self._pass(item, page), page)
 
     async def _pass(self, item: Any, page: StagedPage) -> ItemResult:
         name = ""
@@ -228,10 +228,11 @@ class Chain:
         """Quarantine an item that never came to be: the error escaped from the callback."""
         staged = page.begin()
         result = self._reject(error, page)
-        self._settle(staged, result)
+        self._settle(staged, result, page)
         return result
 
-    def _settle(self, staged: StagedItem, result: ItemResult) -> ItemResult:
+    def _settle(self, staged: StagedItem, result: ItemResult, page: StagedPage) -> ItemResult:
+        page.require_room()
         staged.delivered = result.delivered
         staged.counted = result.counted
         return result

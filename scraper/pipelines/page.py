@@ -27,11 +27,12 @@ class Limits:
     """What one page may hold. Sizes are bytes of encoded records.
 
     `spill`: above it a page's records move to a temporary file in `directory` (None: the
-    system's), so that memory stays bounded.
+    system's), so that memory stays bounded. `page`: of all records together; 0: any.
     """
 
     item_size: int = 1_000_000
     items: int = 10_000
+    page: int = 0
     spill: int = 8 << 20
     directory: Path | None = None
 
@@ -151,6 +152,16 @@ class StagedPage:
         self._file: IO[bytes] | None = None
 
     # ── while the items pass the chain
+
+    def require_room(self) -> None:
+        """Raises `ExtractionError` when what is staged is more than `limits.page`."""
+        if 0 < self.limits.page < self.staged:
+            raise ExtractionError(
+                "output_too_large",
+                f"the items of {urls.redact(self.url)} take {self.staged:,} bytes together, more"
+                f" than the {self.limits.page:,} that workers pass on to each other",
+                hint="Let the callback yield less from one page.",
+            )
 
     def begin(self) -> StagedItem:
         """The next item is about to pass. Raises `ExtractionError` when it is one too many."""
