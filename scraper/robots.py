@@ -7,22 +7,21 @@ matched by protego, which is given clean text: one group, ours, in the canonical
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from urllib.parse import quote
+from dataclasses import dataclass
 
 from protego import Protego
 
 from scraper import urls
 from scraper.errors import FetchError, Throttled
 from scraper.errors import reason as reason_row
+from scraper.robotstext import MAX_BYTES, MAX_PATTERNS, crawl_delay, first_name, read
 
 __all__ = [
     "MAX_BYTES",
     "MAX_HOPS",
+    "MAX_PATTERNS",
     "Follow",
     "Origin",
     "Robots",
@@ -33,9 +32,6 @@ __all__ = [
     "verdict",
 ]
 
-MAX_BYTES = 500 * 1024
-"""How much of a file is read (RFC 9309, section 2.5: at least 500 KiB)."""
-
 MAX_HOPS = 10
 """Redirects followed, across hosts (section 2.3.1.2: at least five)."""
 
@@ -44,11 +40,6 @@ MAX_AGE = 24 * 3600.0
 
 MAX_TRIES = 5
 """Failures in a row after which an origin is given up."""
-
-MAX_SITEMAPS = 1000
-
-MAX_PATTERNS = 2000
-"""Rules with wildcards that are matched as such: each costs a search through every URL."""
 
 
 def robots_url(host_key: str) -> str:
@@ -61,177 +52,14 @@ def product_token(user_agent: str) -> str:
 
     The first product's name, in lower case; of ``Mozilla/5.0 (compatible; Name/1.0 …)``, Name.
     """
-    first = _name(user_agent)
+    first = first_name(user_agent)
     if first == "mozilla":
         inner = re.search(r"\(compatible;\s*([^;)\s]+)", user_agent, re.IGNORECASE)
-        return _name(inner[1]) if inner else first
+        return first_name(inner[1]) if inner else first
     return first
 
 
-def _name(value: str) -> str:
-    return re.split(r"[/\s]", value.strip(), maxsplit=1)[0].lower()
-
-
-# Reading ----------------------------------------------------------------------------------------
-
-_FIELDS = {
-    "user-agent": "agent",
-    "disallow": "deny",
-    "allow": "allow",
-    "crawl-delay": "delay",
-    "sitemap": "sitemap",
-    "request-rate": "other",
-    "visit-time": "other",
-}
-# Common misspellings are understood, as other readers of these files do.
-_MISSPELT = re.compile(
-    r"""(?:
-        (?P<agent>(?:users?|useg|ser)[\s_-]?ag(?:en|ne)ts?)
-      | (?P<deny>d[eia]+s+[al]+[oa]w)
-      | (?P<allow>all?ow)
-      | (?P<delay>crawl[\s_-]?delay)
-      | (?P<sitemap>site[\s_-]?maps?)
-      | (?P<other>request[\s_-]?rate|visit[\s_-]?time)
-    )(?:\s*:|\s)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_STARS = re.compile(r"\*{2,}")
-_INVALID_BYTE = re.compile("[\udc80-\udcff]")
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_MARKUP = re.compile(r"\s*<")
-_AGENT_LINE = re.compile(r"^[ \t]*user-?agent[ \t]*:", re.IGNORECASE | re.MULTILINE)
-# White space to Python (and ends of lines, to protego) that RFC 9309 does not know.
-_CONTROL = re.compile("[\0\x0b\x0c\x1c-\x1f\ufeff]+")
-_FALSE_END = re.compile("[\x85\u2028\u2029]")
-
-
-def _decode(body: bytes) -> str:
-    """The text of a file: by its byte order mark, else UTF-16 by its looks, else UTF-8.
-
-    Bytes that are not UTF-8 become percent-escapes, which is how they look in a URL.
-    """
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return body.decode("utf-16", "replace")
-    head = body[:64]
-    if len(head) > 8 and head.count(0) * 3 >= len(head):
-        return body.decode(
-            "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be", "replace"
-        )
-    text = body.decode("utf-8", "surrogateescape")
-    return _INVALID_BYTE.sub(lambda m: f"%{ord(m[0]) - 0xDC00:02X}", text)
-
-
-def _clean(body: bytes) -> str:
-    text = _CONTROL.sub(" ", _decode(body[:MAX_BYTES]))
-    return _FALSE_END.sub(lambda m: quote(m[0]), text)
-
-
-def _lines(body: bytes) -> Iterator[tuple[str, str]]:
-    """The lines that mean something, as (kind, value); kinds: those of `_FIELDS`, and blank."""
-    text = _clean(body)
-    if _MARKUP.match(text) and not _AGENT_LINE.search(text):
-        return  # a page that answers every path, this one too
-    lines = _LINE_END.split(text)
-    if len(body) > MAX_BYTES:
-        lines.pop()  # cut in its middle, "/private" would say "/"
-    for line in lines:
-        if not line or line.isspace():
-            yield "blank", ""
-            continue
-        line = line.partition("#")[0].strip()
-        name, _, value = line.partition(":")
-        kind = _FIELDS.get(name.rstrip().lower())
-        if kind is None:
-            misspelt = _MISSPELT.match(line)
-            if misspelt is None or misspelt.lastgroup is None:
-                continue
-            kind, value = misspelt.lastgroup, line[misspelt.end() :]
-        yield kind, value.strip()
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """The records for one product token, merged (section 2.2.1)."""
-
-    rules: list[str] = field(default_factory=list)
-    delays: list[str] = field(default_factory=list)
-    patterns: int = 0
-    named: bool = False
-
-
-def _read(body: bytes, token: str) -> tuple[_Group, list[str]]:
-    """The group that *token* must obey, and the sitemaps.
-
-    A group is a run of User-agent lines and what follows it. Only rules end the run (section
-    2.2.4: other records must not), or else a blank line after another record: authors who write
-    "User-agent: *", a Crawl-delay and a blank line do not mean the bots below to share it.
-    """
-    ours, anyone, nobody = _Group(), _Group(), _Group()
-    sitemaps: list[str] = []
-    current: list[_Group] = []
-    naming = record = False
-    for kind, value in _lines(body):
-        if kind == "agent":
-            if not naming:
-                current, naming, record = [], True, False
-            name = _name(value)
-            group = anyone if name == "*" else ours if name.rstrip("*") == token else nobody
-            group.named = True
-            if group is not nobody and group not in current:
-                current.append(group)
-        elif kind == "blank":
-            naming = naming and not record
-        elif kind == "sitemap":
-            if value and len(sitemaps) < MAX_SITEMAPS:
-                sitemaps.append(value)
-        else:
-            record = True
-            naming = naming and kind not in ("allow", "deny")
-            for group in current:
-                _obey(group, kind, value)
-    return (ours if ours.named else anyone), sitemaps
-
-
-def _obey(group: _Group, kind: str, value: str) -> None:
-    if not value:
-        return  # "Disallow:" with nothing after it forbids nothing
-    if kind == "delay":
-        group.delays.append(value)
-    elif kind in ("allow", "deny"):
-        verb = "Allow" if kind == "allow" else "Disallow"
-        value = _STARS.sub("*", value)
-        if "*" in value or "$" in value:
-            group.patterns += 1
-            if group.patterns > MAX_PATTERNS:
-                if kind == "allow":
-                    return
-                value = re.split(r"[*$]", value, maxsplit=1)[0] or "/"
-        group.rules.append(f"{verb}: {value}")
-
-
-def _crawl_delay(values: list[str], longest: float, notes: list[str]) -> float | None:
-    """The longest delay asked for, in seconds; what is no duration is left out, and noted."""
-    asked = [_seconds(value) for value in values]
-    found = [seconds for seconds in asked if seconds is not None]
-    if len(found) < len(asked):
-        odd = values[asked.index(None)]
-        notes.append(f"Crawl-delay {odd[:40]!r} is not a duration: ignored")
-    if not found:
-        return None
-    if max(found) > longest:
-        notes.append(
-            f"Crawl-delay of {max(found):g} s is honoured up to politeness.max_crawl_delay"
-            f" = {longest:g} s"
-        )
-    return min(max(found), longest)
-
-
-def _seconds(value: str) -> float | None:
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+# The rules --------------------------------------------------------------------------------------
 
 
 class Robots:
@@ -266,7 +94,7 @@ class Robots:
         *url*: where the file came from, for sitemaps that are relative. *max_crawl_delay*: seconds.
         """
         robots = cls()
-        group, sitemaps = _read(body, token.lower())
+        group, sitemaps = read(body, token.lower())
         if len(body) > MAX_BYTES:
             robots.notes.append(f"only the first {MAX_BYTES // 1024} KiB of robots.txt were read")
         if group.patterns > MAX_PATTERNS:
@@ -276,7 +104,7 @@ class Robots:
             )
         if group.rules:
             robots._rules = Protego.parse("\n".join(["User-agent: *", *group.rules]))
-        robots.crawl_delay = _crawl_delay(group.delays, max_crawl_delay, robots.notes)
+        robots.crawl_delay = crawl_delay(group.delays, max_crawl_delay, robots.notes)
         found = (urls.parse(sitemap, url or None) for sitemap in sitemaps)
         robots.sitemaps = list(dict.fromkeys(href for href in found if href))
         return robots

@@ -79,6 +79,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "layers",
     ),
     (
+        "robotstext",
         "robots",
         "hostrules",
         "politeness",
@@ -113,6 +114,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "appetite",
         "observers",
         "host",
+        "parking",
         "gate",
         "chained",
         "claims",
