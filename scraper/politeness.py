@@ -244,7 +244,7 @@ class HostState:
     def set_crawl_delay(self, seconds: float | None) -> None:
         """What robots.txt asks for, in seconds; None when it does not."""
         self._crawl_delay = min(seconds or 0.0, self.policy.max_crawl_delay)
-        self.delay = max(self.policy.delay, self._crawl_delay)
+        self.delay = max(self.policy.delay, self._crawl_delay * self.policy.slots)
 
     def _left(self, now: float) -> bool:
         """Free a place. Returns whether nothing else was in flight."""

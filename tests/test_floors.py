@@ -82,6 +82,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "robotstext",
         "robots",
         "hostrules",
+        "slots",
         "politeness",
         "retry",
         "scope",
