@@ -7,15 +7,18 @@ matched by protego, which is given clean text: one group, ours, in the canonical
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from protego import Protego
 
 from scraper import urls
 from scraper.errors import FetchError, Throttled
 from scraper.errors import reason as reason_row
+from scraper.recalled import Recalled
 from scraper.robotstext import MAX_BYTES, MAX_PATTERNS, crawl_delay, first_name, read
 
 __all__ = [
@@ -37,6 +40,12 @@ MAX_HOPS = 10
 
 MAX_AGE = 24 * 3600.0
 """Seconds that an answer is good for (section 2.4)."""
+
+MAX_STORED = 256 * 1024
+"""Bytes of what one origin's robots.txt says that workers pass to each other, at most."""
+
+VERSION = 1
+"""Of the form in which they do."""
 
 MAX_TRIES = 5
 """Failures in a row after which an origin is given up."""
@@ -66,14 +75,16 @@ class Robots:
     """What a robots.txt says to us.
 
     `crawl_delay`: seconds, sane, or None. `sitemaps`: hrefs where they parse. `notes`: what was
-    ignored or capped, for the log.
+    ignored or capped, for the log. `text`: the rules, in the form in which they are stored.
     """
 
-    __slots__ = ("_rules", "crawl_delay", "notes", "sitemaps")
+    __slots__ = ("_rules", "crawl_delay", "notes", "sitemaps", "text")
 
-    def __init__(self) -> None:
-        self._rules: Protego | None = None
-        self.crawl_delay: float | None = None
+    def __init__(self, text: str = "", crawl_delay: float | None = None) -> None:
+        """*text*: our rules in the canonical spelling, a line each."""
+        self.text = text
+        self._rules = Protego.parse(f"User-agent: *\n{text}") if text else None
+        self.crawl_delay = crawl_delay
         self.sitemaps: list[str] = []
         self.notes: list[str] = []
 
@@ -93,8 +104,9 @@ class Robots:
 
         *url*: where the file came from, for sitemaps that are relative. *max_crawl_delay*: seconds.
         """
-        robots = cls()
         group, sitemaps = read(body, token.lower())
+        notes: list[str] = []
+        robots = cls("\n".join(group.rules), crawl_delay(group.delays, max_crawl_delay, notes))
         if len(body) > MAX_BYTES:
             robots.notes.append(f"only the first {MAX_BYTES // 1024} KiB of robots.txt were read")
         if group.patterns > MAX_PATTERNS:
@@ -102,9 +114,7 @@ class Robots:
                 f"more than {MAX_PATTERNS} rules with wildcards: of the others, Allow is ignored"
                 " and Disallow cut at its first wildcard"
             )
-        if group.rules:
-            robots._rules = Protego.parse("\n".join(["User-agent: *", *group.rules]))
-        robots.crawl_delay = crawl_delay(group.delays, max_crawl_delay, robots.notes)
+        robots.notes += notes
         found = (urls.parse(sitemap, url or None) for sitemap in sitemaps)
         robots.sitemaps = list(dict.fromkeys(href for href in found if href))
         return robots
@@ -202,7 +212,9 @@ class Origin:
 
     __slots__ = (
         "_known_until",
+        "_news",
         "_retry_at",
+        "_stored",
         "_tries",
         "_unreached",
         "fetching",
@@ -220,6 +232,8 @@ class Origin:
         self._retry_at = -math.inf
         self._tries = 0
         self._unreached = 0
+        self._news = False  # something was learnt that `save` has not given yet
+        self._stored: bytes | None = None  # what other workers know of it, when last seen
 
     def needs_fetch(self, now: float) -> bool:
         """Whether robots.txt must be had before anything else may be."""
@@ -247,6 +261,7 @@ class Origin:
     ) -> None:
         """A fetch ended. *jitter*: a random number in [0, 1). *base*, *max_delay*: of back-off."""
         self.fetching = False
+        self._news = True
         if isinstance(outcome, Robots):
             self.robots = outcome
             self._known_until = now + MAX_AGE
@@ -270,6 +285,64 @@ class Origin:
     def abandoned(self) -> None:
         """The fetch was broken off by us: it says nothing."""
         self.fetching = False
+
+    # What the workers of a shared crawl tell each other
+
+    def save(self, agent: str, now_mono: float, now_wall: float) -> bytes | None:
+        """What was learnt since the last call: JSON, its dates in wall time; None for nothing.
+
+        None, too, for rules that are longer than `MAX_STORED`: each worker asks for those itself.
+        *agent*: the product token that they are for.
+        """
+        if not self._news:
+            return None
+        self._news = False
+        ahead = now_wall - now_mono
+        record: dict[str, Any] = {"version": VERSION, "agent": agent}
+        if self.robots is not None:
+            record["until"] = round(self._known_until + ahead, 3)
+            record["rules"] = self.robots.text
+            if self.robots.crawl_delay is not None:
+                record["crawl_delay"] = self.robots.crawl_delay
+        if self._tries:
+            record |= {"tries": self._tries, "unreached": self._unreached}
+        if self._retry_at > now_mono:
+            record["retry"] = round(self._retry_at + ahead, 3)
+        if self.refusal is not None:
+            record["refusal"] = self.refusal
+        saved = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        stored = saved.encode("utf-8", "backslashreplace")
+        self._stored = stored if len(stored) <= MAX_STORED else None
+        return self._stored
+
+    def restore(self, saved: bytes | None, agent: str, now_mono: float, now_wall: float) -> None:
+        """Know what another worker has learnt: what `save` gave there, None if nothing was.
+
+        It takes the place of what is known here, unless that is news to the others. No date is
+        further away than a day, whatever the clocks of their machines say. Raises `DamagedState`
+        for anything that `save` does not write.
+        """
+        if saved is None or self._news or saved == self._stored:
+            return
+        record = Recalled(saved, "what is stored of a robots.txt", MAX_STORED)
+        if record.number("version", 0) != VERSION:
+            raise record.damaged("another version of this program has written it")
+        if record.text("agent") != agent:
+            return  # the rules are for another name than we have now
+        self._stored = saved
+
+        def date(name: str) -> float:
+            return now_mono + min(record.number(name, 0.0) - now_wall, MAX_AGE)
+
+        self.robots, self._known_until = None, -math.inf
+        if "rules" in record:
+            text = record.lines("rules", ("Allow: ", "Disallow: "))
+            delay = record.number("crawl_delay", 0.0) if "crawl_delay" in record else None
+            self.robots, self._known_until = Robots(text, delay), date("until")
+        self._tries = int(record.number("tries", 0))
+        self._unreached = int(record.number("unreached", 0))
+        self._retry_at = date("retry") if "retry" in record else -math.inf
+        self.refusal = record.text("refusal")
 
     def __repr__(self) -> str:
         if not self.obeyed:

@@ -81,6 +81,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "robotstext",
         "robots",
+        "recalled",
         "hostrules",
         "slots",
         "politeness",
