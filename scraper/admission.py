@@ -21,6 +21,7 @@ from scraper.http import Request
 from scraper.options import DEFAULTS
 from scraper.request import unknown
 from scraper.scope import Scope, gate
+from scraper.slots import Slots
 from scraper.traps import Traps
 from scraper.work import Found, Lease, texts_of
 
@@ -43,11 +44,15 @@ DEFAULT_CALLBACK = "parse"
 class Admission:
     """Decides what may be asked of the frontier, with the reason for what may not."""
 
-    def __init__(self, limits: Crawl, scope: Scope, callbacks: Callbacks) -> None:
+    def __init__(
+        self, limits: Crawl, scope: Scope, callbacks: Callbacks, slots: Slots | None = None
+    ) -> None:
+        """*slots*: of a crawl that workers share: how they divide its hosts."""
         self.scope = scope
         self.traps = Traps(limits)
         self._limits = limits
         self._callbacks = callbacks
+        self._slots = slots
         self._drop = tuple(limits.drop_params)
         self._known: set[int] = set()  # admitted earlier in commit order: duplicates for certain
         self._refused: set[int] = set()
@@ -139,7 +144,7 @@ class Admission:
             else:
                 if identity is not None:
                     self._remember(known, identity)
-                found.append(Found(request, urls.host_key(request.url), identity, depth))
+                found.append(Found(request, self._host(request), identity, depth))
         counts["links"] += len(requests)
         if duplicates:
             counts["duplicates"] += duplicates
@@ -151,7 +156,7 @@ class Admission:
         identity = self.identity(request) if request.unique else None
         return Found(
             request,
-            urls.host_key(request.url),
+            self._host(request),
             identity,
             lease.depth,
             lease.start,
@@ -187,8 +192,13 @@ class Admission:
                 nth = f"{identity}:{self._occurrences[identity]}"
                 identity = urls.fingerprint("START", nth)
             self._note(request)
-            found.append(Found(request, urls.host_key(request.url), identity, 0, start=True))
+            found.append(Found(request, self._host(request), identity, 0, start=True))
         return found
+
+    def _host(self, request: Request) -> str:
+        """What the frontier will hand out to whoever fetches it: the host, or a slot of it."""
+        host = urls.host_key(request.url)
+        return host if self._slots is None else self._slots.place(host, request.fingerprint)
 
     def identity(self, request: Request) -> int:
         """The request's fingerprint, blind to the parameters of `crawl.drop_params`."""

@@ -201,6 +201,7 @@ class HostRule(Section):
     per_host: Positive | None = Field(None, description="requests in flight to the host, at most")
     delay: Seconds | None = Field(None, description="seconds between request starts, at least")
     adaptive: Flag | None = Field(None, description="follow the host's speed")
+    slots: Positive | None = Field(None, description="workers that may share the host, at most")
     verify_tls: Flag | None = Field(None, description="check the host's certificate")
 
 
@@ -215,6 +216,9 @@ class Politeness(Section):
     delay: Seconds = Field(0.2, description="seconds between request starts to one host, at least")
     adaptive: Flag = Field(
         True, description="start with one request, speed up while the host answers well, back off"
+    )
+    slots: Positive = Field(
+        1, description="workers of a shared crawl that may share one host; each has its part of it"
     )
     max_crawl_delay: Seconds = Field(
         300.0, description="seconds of Crawl-delay that are honoured, at most"

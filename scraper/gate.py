@@ -6,10 +6,8 @@ origin, keeps those that may go in order of time, and starts what may start. It 
 host that must wait is a date in a heap.
 
 Two lines wait at the gate. *Calls* (robots.txt, `self.fetch`) need no worker, because whoever
-asks already is one; *pages* need an idle worker. A host that has not answered yet, or failed
-last, is *unproven*: those share a quarter of the workers, one exchange each, and one that stays
-silent is *parked*: it goes on, but no longer counts as a worker. So are, a little later, the
-exchanges of a proven host that has become slow, where other hosts could use the workers.
+asks already is one; *pages* need an idle worker. Which exchanges hold one, and which have been
+silent for too long to do so, is a matter of its own (`parking`).
 """
 
 from __future__ import annotations
@@ -18,21 +16,17 @@ import asyncio
 import heapq
 import itertools
 import math
-import resource
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
-from scraper.host import WHOLE, Call, Going, Host, Start
+from scraper.host import WHOLE, Call, Host, Start
+from scraper.parking import Parking
 from scraper.politeness import Exchange, HostState, policy_for
 from scraper.protocols import Clock
 from scraper.work import HostLease, HostReturn, Lease, Want
 
 __all__ = ["Gate"]
-
-PATIENCE = 0.5
-"""Seconds after which a silent exchange with an unproven host is parked."""
 
 GIVE_BACK = 0.5
 """A host that must rest longer than this (seconds) goes back to the frontier, so that its
@@ -63,20 +57,13 @@ class Gate:
         self._wake = wake
         self._jitter = jitter
         self._refuse = refuse
-        self._quota = max(1, concurrency // 4)
-        self._max_parked = min(32 * concurrency, _descriptors() // 2)
+        self.parking = Parking(concurrency)
         self._hosts: dict[str, Host] = {}
         self._held: dict[str, Host] = {}
         self._thirsty: set[str] = set()  # held, low, and the frontier may have more
         self._calls: list[tuple[float, int, Host]] = []
         self._pages: list[tuple[float, int, Host]] = []
         self._ticket = itertools.count()
-        self._unproven: dict[Host, None] = {}  # may go, but the quarter is used up
-        self._probes: deque[tuple[float, Host]] = deque()
-        self._probing = 0
-        self._going = Going()
-        self.parked = 0
-        self.parked_pages = 0
         self.leased = 0  # leases waiting here, undispatched
         self._stock = 0  # of proven hosts, in parts: see `stock`
 
@@ -316,20 +303,12 @@ class Gate:
         if ready > now:
             self._line_up(host, ready, pages=pages)
             return False
-        if not host.state.proven and self._probing >= self._quota:
-            self._unproven[host] = None
-            return False
-        return True
+        return host.state.proven or self.parking.admits(host)
 
     def _start(self, host: Host, now: float, *, page: bool = False) -> None:
         host.inflight += 1
-        if not host.state.proven:
-            host.probe = now
-            host.page_probe = page
-            self._probing += 1
-            self._probes.append((now, host))
-        elif page:
-            self._going.started(host, now)
+        if page or not host.state.proven:
+            self.parking.started(host, now, page=page)
         host.state.started(now)
 
     # ── exchanges ────────────────────────────────────────────────────────────────────────
@@ -383,65 +362,35 @@ class Gate:
 
     def _free(self, host: Host, began: float, now: float) -> None:
         host.inflight -= 1
-        if self._going.ended(host, began):
-            self.parked -= 1
-            self.parked_pages -= 1
-        if host.probe:
-            host.probe = 0.0
-            if host.parked:
-                host.parked = False
-                self.parked -= 1
-                self.parked_pages -= host.page_probe
-            else:
-                self._probing -= 1
-        if self._unproven:
+        self.parking.ended(host, began)
+        if self.parking.waiting:
             self._admit_unproven(now)
         self.touch(host, now)
         self._wake()
 
     def _admit_unproven(self, now: float) -> None:
-        free = self._quota - self._probing
-        while free > 0 and self._unproven:
-            host = next(iter(self._unproven))
-            del self._unproven[host]
+        free, waiting = self.parking.free, self.parking.waiting
+        while free > 0 and waiting:
+            host = next(iter(waiting))
+            del waiting[host]
             self.touch(host, now)
             free -= host.in_pages or host.in_calls  # else it had nothing to do any more
 
     def park(self, now: float) -> None:
-        """Let exchanges that have been silent for long go on without counting."""
-        while self._probes and self._probes[0][0] + PATIENCE <= now:
-            began, host = self._probes.popleft()
-            if host.probe == began and not host.parked and self.parked < self._max_parked:
-                host.parked = True
-                self.parked += 1
-                self.parked_pages += host.page_probe
-                self._probing -= 1
-                self._count(host)
-        if self._parks_slow:
-            slow = self._going.park(now)
-            self.parked += slow
-            self.parked_pages += slow
-        self._admit_unproven(now)
+        """Let exchanges that have been silent for long go on without counting.
 
-    @property
-    def _parks_slow(self) -> bool:
-        """A host alone keeps to the number of workers; so does what is short of descriptors."""
-        return len(self._held) > 1 and self.parked < self._max_parked
+        A host alone keeps to the number of workers, slow as it may be.
+        """
+        for host in self.parking.park(now, slow=len(self._held) > 1):
+            self._count(host)
+        if self.parking.waiting:
+            self._admit_unproven(now)
 
     def next_time(self, *, room: bool) -> float:
         """When the gate has something to do without being touched (monotonic; inf: never)."""
-        times = [math.inf]
+        times = [self.parking.next_time(slow=len(self._held) > 1)]
         if self._calls:
             times.append(self._calls[0][0])
         if self._pages and room:
             times.append(self._pages[0][0])
-        if self._probes:
-            times.append(self._probes[0][0] + PATIENCE)
-        if self._parks_slow:
-            times.append(self._going.next_time())
         return min(times)
-
-
-def _descriptors() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 65_536 if soft == resource.RLIM_INFINITY else soft

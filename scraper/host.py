@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -11,16 +10,13 @@ from scraper.politeness import HostPolicy, HostState
 from scraper.robots import Origin
 from scraper.work import Lease
 
-__all__ = ["Call", "Going", "Host", "Start"]
+__all__ = ["WHOLE", "Call", "Host", "Start"]
 
 SOON = 0.1
 """Seconds: about the time between two commits of a busy crawl, which may bring more requests."""
 
 WHOLE = 100
 """Parts of a request that `Host.soon` counts in: integers, so that sums are exact."""
-
-SLOW = 1.0
-"""Seconds after which a page's exchange with a proven host keeps no worker from other hosts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +60,7 @@ class Host:
         self.leases: deque[Lease] = deque()
         self.calls: deque[Call] = deque()
         self.inflight = 0  # exchanges
-        self.going: dict[float, list[int]] = {}  # see `Going`
+        self.going: dict[float, list[int]] = {}  # see `parking.Going`
         self.busy_pages = 0  # leases dispatched and not settled
         self.held = False  # handed out by the frontier
         self.asked = False  # it had nothing left when the frontier was last asked for more
@@ -113,56 +109,3 @@ class Start:
     lease: Lease
     began: float
     refused: str | None = None
-
-
-class Going:
-    """Exchanges of pages with proven hosts, in the order of their starts.
-
-    A host that answered may fall silent, with as many exchanges as it was thought to be good for.
-    `Host.going` holds, by the instant of their start, how many are under way and, of these, parked.
-    """
-
-    def __init__(self) -> None:
-        self._line: deque[tuple[float, Host]] = deque()
-
-    def started(self, host: Host, now: float) -> None:
-        """A page's exchange starts."""
-        entry = host.going.get(now)
-        if entry is None:
-            self._trim()
-            host.going[now] = [1, 0]
-            self._line.append((now, host))
-        else:
-            entry[0] += 1
-
-    def ended(self, host: Host, began: float) -> bool:
-        """An exchange ended, if it is one of these. Whether it was parked."""
-        entry = host.going.get(began)
-        if entry is None:
-            return False
-        entry[0] -= 1
-        if not entry[0]:
-            del host.going[began]
-        parked = entry[1] > 0
-        entry[1] -= parked
-        return parked
-
-    def park(self, now: float) -> int:
-        """How many have become slow since the last call; they are parked from now on."""
-        parked = 0
-        while self._line and self._line[0][0] + SLOW <= now:
-            began, host = self._line.popleft()
-            if (entry := host.going.get(began)) is not None:
-                entry[1] = entry[0]
-                parked += entry[0]
-        return parked
-
-    def next_time(self) -> float:
-        """When the first that is under way will have become slow; inf: there is none."""
-        self._trim()
-        return self._line[0][0] + SLOW if self._line else math.inf
-
-    def _trim(self) -> None:
-        """What has ended since it was first in line need not be looked at."""
-        while self._line and self._line[0][0] not in self._line[0][1].going:
-            self._line.popleft()

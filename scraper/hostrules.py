@@ -21,7 +21,9 @@ __all__ = ["HostPolicy", "policy_for"]
 class HostPolicy:
     """The rules for one host: the section's values with the host's own rules over them.
 
-    Times in seconds. `verify_tls`: None means what `http.verify_tls` says.
+    Times in seconds. `verify_tls`: None means what `http.verify_tls` says. `slots`: these are the
+    rules for one of so many slots (see `scraper.slots`), with its part of `per_host` and `delay`;
+    what the host asks for itself is multiplied by it, too.
     """
 
     delay: float = 0.2
@@ -32,10 +34,11 @@ class HostPolicy:
     max_retry_after: float = 3600.0
     max_pauses: int = 10
     verify_tls: bool | None = None
+    slots: int = 1
 
 
-def policy_for(host_key: str, politeness: Politeness) -> HostPolicy:
-    """The policy for *host_key* (`urls.host_key`).
+def policy_for(host_key: str, politeness: Politeness, *, shared: bool = False) -> HostPolicy:
+    """The policy for *host_key* (`urls.host_key`); in a *shared* crawl, for each of its slots.
 
     A pattern of `politeness.hosts` is ``host`` or ``host:port``, spelt as on the wire (small
     letters, punycode). A host without ``*`` matches itself alone; ``*`` stands for any run of
@@ -55,11 +58,17 @@ def policy_for(host_key: str, politeness: Politeness) -> HostPolicy:
         "max_retry_after": politeness.max_retry_after,
         "max_pauses": politeness.max_pauses,
     }
+    slots = politeness.slots
     for rule in _matching_rules(host_key, politeness.hosts):
         for name in ("robots", "per_host", "delay", "adaptive", "verify_tls"):
             value = getattr(rule, name)
             if value is not None:
                 values[name] = value
+        slots = slots if rule.slots is None else rule.slots
+    if shared:  # each slot asks for one thing at a time, at least: not more of them than may be
+        values["slots"] = slots = min(slots, values["per_host"])
+        values["per_host"] //= slots
+        values["delay"] *= slots
     return HostPolicy(**values)
 
 

@@ -21,8 +21,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from scraper.errors import DamagedState, FetchError
+from scraper.errors import FetchError
 from scraper.hostrules import HostPolicy, policy_for
+from scraper.recalled import Recalled
 
 if TYPE_CHECKING:
     from typing import Self
@@ -244,7 +245,7 @@ class HostState:
     def set_crawl_delay(self, seconds: float | None) -> None:
         """What robots.txt asks for, in seconds; None when it does not."""
         self._crawl_delay = min(seconds or 0.0, self.policy.max_crawl_delay)
-        self.delay = max(self.policy.delay, self._crawl_delay)
+        self.delay = max(self.policy.delay, self._crawl_delay * self.policy.slots)
 
     def _left(self, now: float) -> bool:
         """Free a place. Returns whether nothing else was in flight."""
@@ -349,7 +350,7 @@ class HostState:
         state = cls(policy)
         if saved is None:
             return state
-        record = _Record(saved)
+        record = Recalled(saved, "the saved pace of a host", MAX_SAVED)
         number, flag = record.number, record.flag
         state.set_crawl_delay(number("crawl_delay", 0.0))
         state._pauses = min(int(number("pauses", 0)), policy.max_pauses)
@@ -372,46 +373,6 @@ class HostState:
         given_up = f", given up: {self.refusal}" if self.refusal else ""
         return (
             f"<HostState {self.in_flight}/{self.limit} in flight, {self._pauses} pauses{given_up}>"
-        )
-
-
-class _Record:
-    """A saved state, read with care: what is stored may have come over a network."""
-
-    def __init__(self, saved: bytes) -> None:
-        try:
-            record = json.loads(saved) if len(saved) <= MAX_SAVED else None
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            raise self.damaged("not a small JSON object")
-        self._record = record
-
-    def number(self, name: str, default: float) -> float:
-        value = self._record.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.damaged(f"{name} is not a number")
-        if name in self._record and not 0 <= value < 1e12:
-            raise self.damaged(f"{name} is out of range")
-        return float(value)
-
-    def flag(self, name: str) -> bool:
-        value = self._record.get(name, False)
-        if not isinstance(value, bool):
-            raise self.damaged(f"{name} is not a boolean")
-        return value
-
-    def text(self, name: str) -> str | None:
-        value = self._record.get(name)
-        if value is not None and not (isinstance(value, str) and 0 < len(value) <= 64):
-            raise self.damaged(f"{name} is not a short text")
-        return value
-
-    @staticmethod
-    def damaged(what: str) -> DamagedState:
-        return DamagedState(
-            f"the saved pace of a host is damaged: {what}",
-            hint="Run with --fresh to start anew; the old state is set aside, not deleted.",
         )
 
 

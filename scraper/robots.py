@@ -7,22 +7,24 @@ matched by protego, which is given clean text: one group, ours, in the canonical
 
 from __future__ import annotations
 
-import codecs
+import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from urllib.parse import quote
+from dataclasses import dataclass
+from typing import Any
 
 from protego import Protego
 
 from scraper import urls
 from scraper.errors import FetchError, Throttled
 from scraper.errors import reason as reason_row
+from scraper.recalled import Recalled
+from scraper.robotstext import MAX_BYTES, MAX_PATTERNS, crawl_delay, first_name, read
 
 __all__ = [
     "MAX_BYTES",
     "MAX_HOPS",
+    "MAX_PATTERNS",
     "Follow",
     "Origin",
     "Robots",
@@ -33,22 +35,20 @@ __all__ = [
     "verdict",
 ]
 
-MAX_BYTES = 500 * 1024
-"""How much of a file is read (RFC 9309, section 2.5: at least 500 KiB)."""
-
 MAX_HOPS = 10
 """Redirects followed, across hosts (section 2.3.1.2: at least five)."""
 
 MAX_AGE = 24 * 3600.0
 """Seconds that an answer is good for (section 2.4)."""
 
+MAX_STORED = 256 * 1024
+"""Bytes of what one origin's robots.txt says that workers pass to each other, at most."""
+
+VERSION = 1
+"""Of the form in which they do."""
+
 MAX_TRIES = 5
 """Failures in a row after which an origin is given up."""
-
-MAX_SITEMAPS = 1000
-
-MAX_PATTERNS = 2000
-"""Rules with wildcards that are matched as such: each costs a search through every URL."""
 
 
 def robots_url(host_key: str) -> str:
@@ -61,191 +61,30 @@ def product_token(user_agent: str) -> str:
 
     The first product's name, in lower case; of ``Mozilla/5.0 (compatible; Name/1.0 …)``, Name.
     """
-    first = _name(user_agent)
+    first = first_name(user_agent)
     if first == "mozilla":
         inner = re.search(r"\(compatible;\s*([^;)\s]+)", user_agent, re.IGNORECASE)
-        return _name(inner[1]) if inner else first
+        return first_name(inner[1]) if inner else first
     return first
 
 
-def _name(value: str) -> str:
-    return re.split(r"[/\s]", value.strip(), maxsplit=1)[0].lower()
-
-
-# Reading ----------------------------------------------------------------------------------------
-
-_FIELDS = {
-    "user-agent": "agent",
-    "disallow": "deny",
-    "allow": "allow",
-    "crawl-delay": "delay",
-    "sitemap": "sitemap",
-    "request-rate": "other",
-    "visit-time": "other",
-}
-# Common misspellings are understood, as other readers of these files do.
-_MISSPELT = re.compile(
-    r"""(?:
-        (?P<agent>(?:users?|useg|ser)[\s_-]?ag(?:en|ne)ts?)
-      | (?P<deny>d[eia]+s+[al]+[oa]w)
-      | (?P<allow>all?ow)
-      | (?P<delay>crawl[\s_-]?delay)
-      | (?P<sitemap>site[\s_-]?maps?)
-      | (?P<other>request[\s_-]?rate|visit[\s_-]?time)
-    )(?:\s*:|\s)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_STARS = re.compile(r"\*{2,}")
-_INVALID_BYTE = re.compile("[\udc80-\udcff]")
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_MARKUP = re.compile(r"\s*<")
-_AGENT_LINE = re.compile(r"^[ \t]*user-?agent[ \t]*:", re.IGNORECASE | re.MULTILINE)
-# White space to Python (and ends of lines, to protego) that RFC 9309 does not know.
-_CONTROL = re.compile("[\0\x0b\x0c\x1c-\x1f\ufeff]+")
-_FALSE_END = re.compile("[\x85\u2028\u2029]")
-
-
-def _decode(body: bytes) -> str:
-    """The text of a file: by its byte order mark, else UTF-16 by its looks, else UTF-8.
-
-    Bytes that are not UTF-8 become percent-escapes, which is how they look in a URL.
-    """
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return body.decode("utf-16", "replace")
-    head = body[:64]
-    if len(head) > 8 and head.count(0) * 3 >= len(head):
-        return body.decode(
-            "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be", "replace"
-        )
-    text = body.decode("utf-8", "surrogateescape")
-    return _INVALID_BYTE.sub(lambda m: f"%{ord(m[0]) - 0xDC00:02X}", text)
-
-
-def _clean(body: bytes) -> str:
-    text = _CONTROL.sub(" ", _decode(body[:MAX_BYTES]))
-    return _FALSE_END.sub(lambda m: quote(m[0]), text)
-
-
-def _lines(body: bytes) -> Iterator[tuple[str, str]]:
-    """The lines that mean something, as (kind, value); kinds: those of `_FIELDS`, and blank."""
-    text = _clean(body)
-    if _MARKUP.match(text) and not _AGENT_LINE.search(text):
-        return  # a page that answers every path, this one too
-    lines = _LINE_END.split(text)
-    if len(body) > MAX_BYTES:
-        lines.pop()  # cut in its middle, "/private" would say "/"
-    for line in lines:
-        if not line or line.isspace():
-            yield "blank", ""
-            continue
-        line = line.partition("#")[0].strip()
-        name, _, value = line.partition(":")
-        kind = _FIELDS.get(name.rstrip().lower())
-        if kind is None:
-            misspelt = _MISSPELT.match(line)
-            if misspelt is None or misspelt.lastgroup is None:
-                continue
-            kind, value = misspelt.lastgroup, line[misspelt.end() :]
-        yield kind, value.strip()
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """The records for one product token, merged (section 2.2.1)."""
-
-    rules: list[str] = field(default_factory=list)
-    delays: list[str] = field(default_factory=list)
-    patterns: int = 0
-    named: bool = False
-
-
-def _read(body: bytes, token: str) -> tuple[_Group, list[str]]:
-    """The group that *token* must obey, and the sitemaps.
-
-    A group is a run of User-agent lines and what follows it. Only rules end the run (section
-    2.2.4: other records must not), or else a blank line after another record: authors who write
-    "User-agent: *", a Crawl-delay and a blank line do not mean the bots below to share it.
-    """
-    ours, anyone, nobody = _Group(), _Group(), _Group()
-    sitemaps: list[str] = []
-    current: list[_Group] = []
-    naming = record = False
-    for kind, value in _lines(body):
-        if kind == "agent":
-            if not naming:
-                current, naming, record = [], True, False
-            name = _name(value)
-            group = anyone if name == "*" else ours if name.rstrip("*") == token else nobody
-            group.named = True
-            if group is not nobody and group not in current:
-                current.append(group)
-        elif kind == "blank":
-            naming = naming and not record
-        elif kind == "sitemap":
-            if value and len(sitemaps) < MAX_SITEMAPS:
-                sitemaps.append(value)
-        else:
-            record = True
-            naming = naming and kind not in ("allow", "deny")
-            for group in current:
-                _obey(group, kind, value)
-    return (ours if ours.named else anyone), sitemaps
-
-
-def _obey(group: _Group, kind: str, value: str) -> None:
-    if not value:
-        return  # "Disallow:" with nothing after it forbids nothing
-    if kind == "delay":
-        group.delays.append(value)
-    elif kind in ("allow", "deny"):
-        verb = "Allow" if kind == "allow" else "Disallow"
-        value = _STARS.sub("*", value)
-        if "*" in value or "$" in value:
-            group.patterns += 1
-            if group.patterns > MAX_PATTERNS:
-                if kind == "allow":
-                    return
-                value = re.split(r"[*$]", value, maxsplit=1)[0] or "/"
-        group.rules.append(f"{verb}: {value}")
-
-
-def _crawl_delay(values: list[str], longest: float, notes: list[str]) -> float | None:
-    """The longest delay asked for, in seconds; what is no duration is left out, and noted."""
-    asked = [_seconds(value) for value in values]
-    found = [seconds for seconds in asked if seconds is not None]
-    if len(found) < len(asked):
-        odd = values[asked.index(None)]
-        notes.append(f"Crawl-delay {odd[:40]!r} is not a duration: ignored")
-    if not found:
-        return None
-    if max(found) > longest:
-        notes.append(
-            f"Crawl-delay of {max(found):g} s is honoured up to politeness.max_crawl_delay"
-            f" = {longest:g} s"
-        )
-    return min(max(found), longest)
-
-
-def _seconds(value: str) -> float | None:
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+# The rules --------------------------------------------------------------------------------------
 
 
 class Robots:
     """What a robots.txt says to us.
 
     `crawl_delay`: seconds, sane, or None. `sitemaps`: hrefs where they parse. `notes`: what was
-    ignored or capped, for the log.
+    ignored or capped, for the log. `text`: the rules, in the form in which they are stored.
     """
 
-    __slots__ = ("_rules", "crawl_delay", "notes", "sitemaps")
+    __slots__ = ("_rules", "crawl_delay", "notes", "sitemaps", "text")
 
-    def __init__(self) -> None:
-        self._rules: Protego | None = None
-        self.crawl_delay: float | None = None
+    def __init__(self, text: str = "", crawl_delay: float | None = None) -> None:
+        """*text*: our rules in the canonical spelling, a line each."""
+        self.text = text
+        self._rules = Protego.parse(f"User-agent: *\n{text}") if text else None
+        self.crawl_delay = crawl_delay
         self.sitemaps: list[str] = []
         self.notes: list[str] = []
 
@@ -265,8 +104,9 @@ class Robots:
 
         *url*: where the file came from, for sitemaps that are relative. *max_crawl_delay*: seconds.
         """
-        robots = cls()
-        group, sitemaps = _read(body, token.lower())
+        group, sitemaps = read(body, token.lower())
+        notes: list[str] = []
+        robots = cls("\n".join(group.rules), crawl_delay(group.delays, max_crawl_delay, notes))
         if len(body) > MAX_BYTES:
             robots.notes.append(f"only the first {MAX_BYTES // 1024} KiB of robots.txt were read")
         if group.patterns > MAX_PATTERNS:
@@ -274,9 +114,7 @@ class Robots:
                 f"more than {MAX_PATTERNS} rules with wildcards: of the others, Allow is ignored"
                 " and Disallow cut at its first wildcard"
             )
-        if group.rules:
-            robots._rules = Protego.parse("\n".join(["User-agent: *", *group.rules]))
-        robots.crawl_delay = _crawl_delay(group.delays, max_crawl_delay, robots.notes)
+        robots.notes += notes
         found = (urls.parse(sitemap, url or None) for sitemap in sitemaps)
         robots.sitemaps = list(dict.fromkeys(href for href in found if href))
         return robots
@@ -374,7 +212,9 @@ class Origin:
 
     __slots__ = (
         "_known_until",
+        "_news",
         "_retry_at",
+        "_stored",
         "_tries",
         "_unreached",
         "fetching",
@@ -392,6 +232,8 @@ class Origin:
         self._retry_at = -math.inf
         self._tries = 0
         self._unreached = 0
+        self._news = False  # something was learnt that `save` has not given yet
+        self._stored: bytes | None = None  # what other workers know of it, when last seen
 
     def needs_fetch(self, now: float) -> bool:
         """Whether robots.txt must be had before anything else may be."""
@@ -419,6 +261,7 @@ class Origin:
     ) -> None:
         """A fetch ended. *jitter*: a random number in [0, 1). *base*, *max_delay*: of back-off."""
         self.fetching = False
+        self._news = True
         if isinstance(outcome, Robots):
             self.robots = outcome
             self._known_until = now + MAX_AGE
@@ -442,6 +285,64 @@ class Origin:
     def abandoned(self) -> None:
         """The fetch was broken off by us: it says nothing."""
         self.fetching = False
+
+    # What the workers of a shared crawl tell each other
+
+    def save(self, agent: str, now_mono: float, now_wall: float) -> bytes | None:
+        """What was learnt since the last call: JSON, its dates in wall time; None for nothing.
+
+        None, too, for rules that are longer than `MAX_STORED`: each worker asks for those itself.
+        *agent*: the product token that they are for.
+        """
+        if not self._news:
+            return None
+        self._news = False
+        ahead = now_wall - now_mono
+        record: dict[str, Any] = {"version": VERSION, "agent": agent}
+        if self.robots is not None:
+            record["until"] = round(self._known_until + ahead, 3)
+            record["rules"] = self.robots.text
+            if self.robots.crawl_delay is not None:
+                record["crawl_delay"] = self.robots.crawl_delay
+        if self._tries:
+            record |= {"tries": self._tries, "unreached": self._unreached}
+        if self._retry_at > now_mono:
+            record["retry"] = round(self._retry_at + ahead, 3)
+        if self.refusal is not None:
+            record["refusal"] = self.refusal
+        saved = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        stored = saved.encode("utf-8", "backslashreplace")
+        self._stored = stored if len(stored) <= MAX_STORED else None
+        return self._stored
+
+    def restore(self, saved: bytes | None, agent: str, now_mono: float, now_wall: float) -> None:
+        """Know what another worker has learnt: what `save` gave there, None if nothing was.
+
+        It takes the place of what is known here, unless that is news to the others. No date is
+        further away than a day, whatever the clocks of their machines say. Raises `DamagedState`
+        for anything that `save` does not write.
+        """
+        if saved is None or self._news or saved == self._stored:
+            return
+        record = Recalled(saved, "what is stored of a robots.txt", MAX_STORED)
+        if record.number("version", 0) != VERSION:
+            raise record.damaged("another version of this program has written it")
+        if record.text("agent") != agent:
+            return  # the rules are for another name than we have now
+        self._stored = saved
+
+        def date(name: str) -> float:
+            return now_mono + min(record.number(name, 0.0) - now_wall, MAX_AGE)
+
+        self.robots, self._known_until = None, -math.inf
+        if "rules" in record:
+            text = record.lines("rules", ("Allow: ", "Disallow: "))
+            delay = record.number("crawl_delay", 0.0) if "crawl_delay" in record else None
+            self.robots, self._known_until = Robots(text, delay), date("until")
+        self._tries = int(record.number("tries", 0))
+        self._unreached = int(record.number("unreached", 0))
+        self._retry_at = date("retry") if "retry" in record else -math.inf
+        self.refusal = record.text("refusal")
 
     def __repr__(self) -> str:
         if not self.obeyed:

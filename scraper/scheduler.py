@@ -208,7 +208,7 @@ class Scheduler:
             return False
         if self._solo is not None and self.inflight:
             return False
-        working = self.inflight - self.gate.parked_pages
+        working = self.inflight - self.gate.parking.pages
         if self.chained.pages:
             working -= self.chained.spare(limits.concurrency)
         if working >= limits.concurrency:

@@ -23,6 +23,7 @@ from zlib import crc32
 
 from scraper import urls
 from scraper.saved import SavedResponse
+from scraper.slots import host_of
 from scraper.templates import parameter_in_common, template
 from scraper.work import Again, Dead, stored
 
@@ -201,7 +202,7 @@ class Traps:
         if 0 < self._per_template <= row.pages + row.busy and not lease.start:
             return "trap"
         if self._per_host:
-            host = self._hosts.row(lease.host)
+            host = self._hosts.row(host_of(lease.host))
             if host.pages + host.busy >= self._per_host:
                 return "trap"
             host.busy += 1
@@ -232,12 +233,13 @@ class Traps:
         row.busy -= 1
         counts = not isinstance(verdict, Again) or verdict.charged > 0
         if self._per_host:
-            host = self._hosts.row(lease.host)
+            key = host_of(lease.host)
+            host = self._hosts.row(key)
             host.busy -= 1
             if counts:
                 host.pages += 1
-                self._hosts.touch(lease.host)
-                self._used_up(lease.host, host.pages, self._per_host, "crawl.max_pages_per_host")
+                self._hosts.touch(key)
+                self._used_up(key, host.pages, self._per_host, "crawl.max_pages_per_host")
         if counts:
             self._count(name, row, lease.request.url)
 
@@ -263,8 +265,9 @@ class Traps:
             self._tell(f"{name}: {setting} = {most:,} is reached; what more there is ends as trap")
 
     def _refused(self, lease: Lease) -> None:
-        if self._per_host and self._hosts.row(lease.host).pages >= self._per_host:
-            self._leave_out(self._hosts, lease.host, self._hosts.row(lease.host))
+        host = host_of(lease.host)
+        if self._per_host and self._hosts.row(host).pages >= self._per_host:
+            self._leave_out(self._hosts, host, self._hosts.row(host))
         elif (row := self._templates.find(name := template(lease.request.url))) is not None:
             self._leave_out(self._templates, name, row)
 
@@ -282,17 +285,17 @@ class Traps:
         """
         if not self._warning or response.status >= 400 or isinstance(response, SavedResponse):
             return
-        body = response.body
-        if _seen(self._lengths, (lease.host, len(body))) < ALIKE:
+        body, host = response.body, host_of(lease.host)
+        if _seen(self._lengths, (host, len(body))) < ALIKE:
             return
-        times = _seen(self._bodies, (lease.host, hash(body))) + 1
+        times = _seen(self._bodies, (host, hash(body))) + 1
         if times % SAME_BODY == 0:
-            row = self._same.row(lease.host)
+            row = self._same.row(host)
             news = row.pages == 0
             row.pages, row.last = max(row.pages, times), urls.redact(response.url)
-            self._same.touch(lease.host)
+            self._same.touch(host)
             if news:
-                self._tell(_alike(lease.host, row))
+                self._tell(_alike(host, row))
 
     # ── what is told and kept ────────────────────────────────────────────────────────────
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from scraper.admission import PIECE, Admission
 from scraper.callbacks import Callbacks
-from scraper.config import Crawl
+from scraper.config import Crawl, HostRule, Politeness
 from scraper.errors import SpiderError
 from scraper.http import Request, Response
 from scraper.revisit import Earlier
 from scraper.scope import Scope
+from scraper.slots import Slots, host_of, slots_of
 from scraper.spider import Output, Spider
 from scraper.work import Lease
 
@@ -141,3 +142,19 @@ def test_piece_by_piece_is_all_at_once(found: list[int], most: int, retried: boo
     piecemeal = asyncio.run(gate.in_pieces(requests, lease, pieces))
     assert piecemeal == at_once
     assert +pieces == +whole
+
+
+def test_in_a_shared_crawl_requests_are_spread_over_their_host_s_slots() -> None:
+    crawl = Crawl()
+    slots = Slots(Politeness(hosts={"site": HostRule(slots=3)}), "w1")
+    gate = Admission(crawl, Scope("any"), Callbacks(Pages()), slots)
+    counts: Counter[str] = Counter()
+    (seed,) = gate.seeds([Request("http://site/")], counts)
+    assert host_of(seed.host) == "http://site"
+    links = [Request(f"http://site/{n}") for n in range(50)] + [Request("http://small/")]
+    found = gate.links(links, LEASE, counts)
+    assert {f.host for f in found} == {*slots_of("http://site", 3), "http://small"}
+    again = [slots.place("http://site", f.request.fingerprint) for f in found[:50]]
+    assert [f.host for f in found[:50]] == again
+    (target,) = [gate.redirect(Request("http://site/7"), LEASE)]
+    assert target.host == found[7].host

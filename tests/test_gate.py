@@ -95,8 +95,8 @@ def test_unproven_hosts_share_a_quarter_and_silent_ones_are_parked() -> None:
     assert bench.go() == []
     bench.clock.advance(0.5)
     assert len(bench.go()) == 2
-    assert bench.gate.parked == 2
-    assert bench.gate.parked_pages == 2
+    assert bench.gate.parking.parked == 2
+    assert bench.gate.parking.pages == 2
 
 
 def test_a_parked_exchange_that_ends_gives_its_place_back_once() -> None:
@@ -105,9 +105,9 @@ def test_a_parked_exchange_that_ends_gives_its_place_back_once() -> None:
     (start,) = bench.go()
     bench.clock.advance(1.0)
     bench.go()
-    assert bench.gate.parked_pages == 1
+    assert bench.gate.parking.pages == 1
     bench.end(start)
-    assert (bench.gate.parked, bench.gate.parked_pages) == (0, 0)
+    assert (bench.gate.parking.parked, bench.gate.parking.pages) == (0, 0)
     assert len(bench.go()) == 1
 
 
@@ -234,14 +234,15 @@ def test_a_host_that_answered_and_became_slow_keeps_no_workers() -> None:
     assert len(slow) == 4
     bench.clock.advance(0.9)
     bench.go()
-    assert bench.gate.parked_pages == 0
+    assert bench.gate.parking.pages == 0
     assert bench.gate.next_time(room=False) <= bench.clock.monotonic() + 0.2
     bench.clock.advance(0.2)
     bench.go()
-    assert bench.gate.parked_pages == bench.gate.parked == 8  # the quick one's have not ended yet
+    parking = bench.gate.parking
+    assert parking.pages == parking.parked == 8  # the quick one's have not ended yet
     for start in slow:
         bench.end(start)
-    assert bench.gate.parked_pages == bench.gate.parked == 4
+    assert parking.pages == parking.parked == 4
 
 
 def test_a_slow_host_alone_keeps_to_the_number_of_workers() -> None:
@@ -254,8 +255,8 @@ def test_a_slow_host_alone_keeps_to_the_number_of_workers() -> None:
             if start.lease.id % 2:
                 bench.end(start)
         bench.clock.advance(2.0)
-    assert bench.gate.parked_pages == 0
-    assert len(bench.gate._going._line) <= 4
+    assert bench.gate.parking.pages == 0
+    assert len(bench.gate.parking.going._line) <= 4
 
 
 def test_an_exchange_that_was_not_sent_after_all_is_not_parked() -> None:
@@ -267,7 +268,7 @@ def test_an_exchange_that_was_not_sent_after_all_is_not_parked() -> None:
     bench.gate.unused(start.host, start.began)
     bench.clock.advance(2.0)
     bench.go()
-    assert bench.gate.parked_pages == 0
+    assert bench.gate.parking.pages == 0
 
 
 def test_what_must_wait_for_its_delay_is_no_stock() -> None:

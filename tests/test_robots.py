@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraper import urls
-from scraper.errors import REASONS, FetchError, Throttled
+from scraper.errors import REASONS, DamagedState, FetchError, Throttled
 from scraper.robots import (
     MAX_AGE,
     MAX_BYTES,
@@ -671,3 +671,138 @@ def test_every_origin_is_known_or_given_up_in_the_end(outcomes: list[Any], jitte
         now += wait
     assert origin.refusal is not None or origin.robots is not None
     assert origin.refusal is None or origin.refusal in REASONS
+
+
+# What workers tell each other -------------------------------------------------------------------
+
+WALL = 1_700_000_000.0
+
+bodies = st.binary(max_size=200) | st.lists(
+    st.sampled_from([
+        b"User-agent: *", b"User-agent: scraper", b"Disallow: /a", b"Allow: /a/*b$", b"Disallow:",
+        b"Disallow: /\xff", "Disallow: /é\u2028\ud800".encode("utf-8", "surrogatepass"),
+        b"Crawl-delay: 2.5", b"Crawl-delay: 1e9", b"", b"Disallow: /\"\\",
+    ])
+).map(b"\n".join)  # fmt: skip
+outcomes = bodies.map(lambda body: Robots.parse(body, "scraper")) | st.builds(
+    Unavailable,
+    st.sampled_from(["http_500", "http_429", "connect_refused", "dns"]),
+    st.none() | st.floats(0, 1e6),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def seen(origin: Origin, now: float) -> tuple[Any, ...]:
+    """All that anybody can ask of an origin."""
+    paths = ["/", "/a", "/a/b", "/a/xb", "/é", "/%FF"]
+    return (
+        origin.refusal,
+        origin.needs_fetch(now),
+        pytest.approx(origin.wait(now), abs=0.01),
+        [origin.allowed(urls.parse(SITE + path) or "") for path in paths],
+        origin.robots.crawl_delay if origin.robots is not None else None,
+        repr(origin),
+    )
+
+
+@given(st.lists(outcomes, min_size=1, max_size=7), st.floats(0, 1e5), st.floats(-1e5, 1e5))
+def test_another_worker_knows_what_this_one_has_learnt(
+    results: list[Any], later: float, boot: float
+) -> None:
+    one, other, now = Origin(), Origin(), 0.0
+    for outcome in results:
+        one.settle(now, outcome, jitter=0.5)
+        now += 10.0
+    saved = one.save("scraper", now, WALL + now)
+    assert saved is not None
+    assert one.save("scraper", now, WALL + now) is None
+    then = now + later
+    other.restore(saved, "scraper", then + boot, WALL + then)  # its clock began at another time
+    if not math.isclose(one._known_until, then, abs_tol=0.01):
+        assert seen(other, then + boot) == seen(one, then)
+    assert other.save("scraper", then + boot, WALL + then) is None
+    again = Origin()
+    again.settle(now, Robots.allow_all())
+    again.save("scraper", now, WALL + now)
+    again.restore(saved, "scraper", now, WALL + now)  # theirs is newer than what all know
+    assert again.refusal == one.refusal
+    assert (again.robots is None) == (one.robots is None)
+
+
+def test_a_day_counts_from_the_fetch_whoever_holds_the_host() -> None:
+    one, other = Origin(), Origin()
+    one.settle(0.0, Robots.parse(b"User-agent: *\nDisallow: /a\nCrawl-delay: 3", "x"))
+    saved = one.save("x", 100.0, WALL + 100)
+    other.restore(saved, "x", 23 * 3600, WALL + 23 * 3600)
+    assert other.robots is not None
+    assert other.robots.crawl_delay == 3.0
+    assert not other.needs_fetch(24 * 3600 - 1)
+    assert other.needs_fetch(24 * 3600)
+
+
+def test_a_clock_that_goes_ahead_costs_a_day_at_most() -> None:
+    one, other = Origin(), Origin()
+    one.settle(0.0, Robots.allow_all())
+    other.restore(one.save("x", 0.0, WALL + 1e7), "x", 0.0, WALL)
+    assert other.needs_fetch(24 * 3600)
+    failing, patient = Origin(), Origin()
+    failing.settle(0.0, Unavailable("http_500"))
+    patient.restore(failing.save("x", 0.0, WALL + 1e7), "x", 0.0, WALL)
+    assert patient.wait(0.0) <= 24 * 3600
+
+
+def test_what_this_worker_has_just_learnt_is_newer() -> None:
+    one, other = Origin(), Origin()
+    one.settle(0.0, Unavailable("http_500"))
+    other.settle(0.0, Robots.allow_all())
+    other.restore(one.save("x", 0.0, WALL), "x", 0.0, WALL)
+    assert other.robots is not None
+    other.restore(None, "x", 0.0, WALL)
+    assert other.robots is not None
+
+
+def test_the_same_rules_are_parsed_once() -> None:
+    one, other = Origin(), Origin()
+    one.settle(0.0, Robots.parse(b"User-agent: *\nDisallow: /a", "x"))
+    saved = one.save("x", 0.0, WALL)
+    other.restore(saved, "x", 0.0, WALL)
+    known = other.robots
+    other.restore(saved, "x", 5.0, WALL + 5)
+    assert other.robots is known
+    mine = one.robots
+    one.restore(saved, "x", 5.0, WALL + 5)
+    assert one.robots is mine
+
+
+def test_rules_for_another_name_are_not_ours() -> None:
+    one, other = Origin(), Origin()
+    one.settle(0.0, Robots.allow_all())
+    other.restore(one.save("x", 0.0, WALL), "y", 0.0, WALL)
+    assert other.needs_fetch(0.0)
+
+
+def test_rules_too_long_to_be_passed_on_are_known_here_alone() -> None:
+    one = Origin()
+    lines = b"".join(b"Disallow: /%d/%s\n" % (n, b"x" * 90) for n in range(4000))
+    one.settle(0.0, Robots.parse(b"User-agent: *\n" + lines, "x"))
+    assert one.save("x", 0.0, WALL) is None
+    one.restore(None, "x", 0.0, WALL)
+    assert not one.allowed(SITE + "/7/" + "x" * 90)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        b"", b"{", b"[]", b"\xff", b"{}", b'{"version":2,"agent":"x"}', b'{"version":"1"}',
+        b'{"version":1,"agent":"x","rules":7}', b'{"version":1,"agent":"x","rules":"/a"}',
+        b'{"version":1,"agent":"x","rules":"Allow: /\\nUser-agent: z"}',
+        b'{"version":1,"agent":"x","rules":"","until":"soon"}',
+        b'{"version":1,"agent":"x","rules":"","crawl_delay":-1}',
+        b'{"version":1,"agent":"x","tries":true}', b'{"version":1,"agent":"x","refusal":""}',
+        b'{"version":1,"agent":"x","retry":1e300}', b"[" * 100_000, b" " * 300_000 + b"{}",
+    ],
+)  # fmt: skip
+def test_foreign_data_is_no_rules(saved: bytes) -> None:
+    with pytest.raises(DamagedState, match=r"robots\.txt"):
+        Origin().restore(saved, "x", 0.0, WALL)

@@ -14,6 +14,7 @@ from scraper import urls
 from scraper.config import Crawl
 from scraper.errors import DamagedState
 from scraper.http import Headers, Request, Response
+from scraper.slots import slot_of
 from scraper.templates import parameter_in_common, template
 from scraper.traps import KEPT, SAME_BODY, Traps
 from scraper.work import Again, Dead, Done, Lease, Verdict
@@ -105,6 +106,21 @@ def test_a_budget_bounds_one_template_and_no_other() -> None:
     (finding,) = bench.traps.report()
     assert (finding["kind"], finding["pages"], finding["left_out"]) == ("budget", 4, 2)
     assert "http://h/cal/{n}: 2 URLs beyond crawl.max_pages_per_template" in finding["text"]
+
+
+def test_a_host_s_budget_is_that_of_its_slots_together() -> None:
+    bench = Bench(max_pages_per_host=2)
+    asked = []
+    for number in range(3):
+        lease = bench.lease(f"http://h/{number}")
+        lease.host = slot_of(lease.host, number, 3)
+        refused = bench.traps.refusal(lease)
+        bench.traps.settle(lease, Done() if refused is None else Dead(refused))
+        asked.append(refused)
+    assert asked == [None, None, "trap"]
+    assert bench.traps.over("http://h/x", "http://h")
+    (finding,) = bench.traps.report()
+    assert (finding["template"], finding["left_out"]) == ("http://h", 2)
 
 
 def test_a_budget_bounds_one_host() -> None:
