@@ -76,6 +76,7 @@ OUTPUT_ENDINGS: Mapping[str, str] = MappingProxyType({
 EXTRAS: Mapping[str, str] = MappingProxyType({
     "fsspec": "remote",
     "pyarrow": "parquet",
+    "redis": "redis",
     "sqlalchemy": "sql",
 })
 """The optional libraries that built-ins need, and the extras that bring them."""

@@ -19,6 +19,8 @@ from hypothesis import settings
 from tests.servers.mariadb import MariaDb, program
 from tests.servers.nginx import Nginx
 from tests.servers.postgres import Postgres, binaries
+from tests.servers.redis import Redis
+from tests.servers.redis import program as redis_program
 from tests.servers.sshd import Sshd
 
 # No deadlines: a slow machine is not a bug. The short form is the same each time; the long one,
@@ -133,4 +135,21 @@ def mariadb() -> Iterator[MariaDb]:
         missing("MariaDB", "apt-get install mariadb-server-core")
         raise AssertionError
     with MariaDb(found) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_binary() -> str:
+    """The program of a Redis, for tests that start one of their own."""
+    found = redis_program()
+    if found is None:
+        missing("Redis", "apt-get install redis-tools")
+        raise AssertionError
+    return found
+
+
+@pytest.fixture(scope="module")
+def redis_server(redis_binary: str) -> Iterator[Redis]:
+    """A running Redis. A test that stops it starts it again."""
+    with Redis(redis_binary) as server:
         yield server

@@ -163,7 +163,7 @@ SIBLINGS = ("download", "frontier", "pipelines")
 
 HOMES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("download/",),
-    "redis": ("frontier/redis.py",),
+    "redis": ("frontier/redis.py", "frontier/redis_link.py"),
     "fsspec": ("pipelines/stores.py",),
     "paramiko": ("pipelines/stores.py",),
     "pyarrow": ("pipelines/parquet.py",),
