@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-__all__ = ["COMMANDS", "main", "run_command_line"]
+__all__ = ["COMMANDS", "main", "run_command_line", "show_traceback"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("scraper.cli.run:run", "Run a spider, or resume it where it stopped."),
@@ -58,7 +58,7 @@ def run_command_line(args: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:  # noqa: BLE001 - the boundary: every error becomes one line
         if "--debug" in args:
-            _show_traceback(error)
+            show_traceback(error)
         return _tell(error)
     return code
 
@@ -85,7 +85,7 @@ def _unknown(wanted: str) -> NoReturn:
     )
 
 
-def _show_traceback(error: Exception) -> None:
+def show_traceback(error: Exception) -> None:
     import traceback
 
     from scraper.cli.output import clean

@@ -9,9 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from scraper.cli.progress import PlainProgress
-from scraper.protocols import CrawlInfo
 from scraper.report import Snapshot
-from scraper.work import Batch, Committed, Recovery
 
 __all__ = ["LiveProgress", "terminal"]
 
@@ -30,10 +28,8 @@ class LiveProgress(PlainProgress):
         self._console = console
         self._live: Live | None = None
 
-    def on_open(
-        self, crawl: CrawlInfo, recovery: Recovery, snapshot: Callable[[], Snapshot]
-    ) -> None:
-        super().on_open(crawl, recovery, snapshot)
+    def begin(self, title: Callable[[], str], snapshot: Callable[[], Snapshot]) -> None:
+        super().begin(title, snapshot)
         self._live = Live(
             console=self._console,
             get_renderable=lambda: Text(self.line(self._console.width - 1), no_wrap=True),
@@ -43,7 +39,7 @@ class LiveProgress(PlainProgress):
         )
         self._live.start()
 
-    def on_commit(self, batch: Batch, committed: Committed) -> None:
+    def moved(self) -> None:
         """Renewed by its own thread."""
 
     def on_close(self, reason: str) -> None:

@@ -26,7 +26,7 @@ class PlainProgress:
     """An observer that writes a line every ten seconds: for logs and pipes."""
 
     def __init__(self) -> None:
-        self._spider = ""
+        self._title: Callable[[], str] = str
         self._snapshot: Callable[[], Snapshot] | None = None
         self._marks: deque[tuple[float, int]] = deque()
         self._told = 0.0
@@ -34,10 +34,7 @@ class PlainProgress:
     def on_open(
         self, crawl: CrawlInfo, recovery: Recovery, snapshot: Callable[[], Snapshot]
     ) -> None:
-        self._spider = crawl.spider
-        self._snapshot = snapshot
-        self._told = time.monotonic()
-        self._marks.append((self._told, snapshot().pages))
+        self.begin(lambda: crawl.spider, snapshot)
 
     def on_response(self, request: Request, response: Response) -> None:
         """Counted by the crawl itself."""
@@ -46,13 +43,23 @@ class PlainProgress:
         """Counted by the crawl itself."""
 
     def on_commit(self, batch: Batch, committed: Committed) -> None:
+        self.moved()
+
+    def on_close(self, reason: str) -> None:
+        """The summary tells the rest."""
+
+    def begin(self, title: Callable[[], str], snapshot: Callable[[], Snapshot]) -> None:
+        """From now on there is a crawl: *title* is what its line begins with."""
+        self._title, self._snapshot = title, snapshot
+        self._told = time.monotonic()
+        self._marks.append((self._told, snapshot().pages))
+
+    def moved(self) -> None:
+        """There is something new: tell it, if the last time is long enough ago."""
         if time.monotonic() - self._told >= EVERY:
             self._told = time.monotonic()
             sys.stderr.write(f"{self.line()}\n")
             sys.stderr.flush()
-
-    def on_close(self, reason: str) -> None:
-        """The summary tells the rest."""
 
     def line(self, width: int = 0) -> str:
         """`books  412 pages  380 items  0 failed  35.2/s …`, cut from the right to *width*."""
@@ -60,7 +67,7 @@ class PlainProgress:
             return ""
         at = self._snapshot()
         parts = [
-            self._spider,
+            self._title(),
             f"{at.pages:,} pages",
             f"{at.items:,} items",
             f"{at.failed:,} failed",

@@ -6,12 +6,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from scraper.cli.line import Line, as_worker
 from scraper.cli.output import (
     ArgumentOption,
     DebugOption,
@@ -26,7 +29,10 @@ from scraper.cli.output import (
     told_json,
 )
 from scraper.cli.progress import PlainProgress, progress_for
+from scraper.cli.signals import heard_enough
 from scraper.cli.summary import announce, summarise
+from scraper.cli.workers import require_shared, require_workers, supervise
+from scraper.config import Config
 from scraper.credentials import of_arguments, of_config
 from scraper.errors import UsageError
 from scraper.frontier.revive import Chosen
@@ -38,6 +44,36 @@ __all__ = ["run", "run_spider", "spider_arguments"]
 
 THIRD_SIGNAL = 2
 """After this many signals the next one ends the process where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How a run takes part in a crawl of several workers.
+
+    `join`: only in one that has begun. `allow_changed`: though the spider or the settings differ.
+    `since`: when the run was asked for (seconds since the epoch): a crawl that has ended later is
+    the one that was meant.
+    """
+
+    join: bool = False
+    allow_changed: bool = False
+    since: float | None = None
+
+    def require(self, config: Config) -> None:
+        """Raises `UsageError` when something was asked for that *config* has no way to do."""
+        for word in self.words():
+            require_shared(config, word)
+
+    def words(self) -> list[str]:
+        """The options of the command line that say it, but for *since*."""
+        return [f"--{n.replace('_', '-')}" for n in ("join", "allow_changed") if getattr(self, n)]
+
+    def options(self) -> dict[str, Any]:
+        """What `open_prepared` is to be told."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+ALONE = Sharing()
 
 
 def run(
@@ -52,26 +88,67 @@ def run(
     ] = None,
     fresh: FreshOption = False,
     limit: LimitOption = 0,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Processes, which share the crawl by Redis.")
+    ] = 1,
+    join: Annotated[
+        bool, typer.Option("--join", help="Take part in a crawl on Redis; begin none.")
+    ] = False,
+    allow_changed: Annotated[
+        bool,
+        typer.Option("--allow-changed", help="... though the spider or the settings differ."),
+    ] = False,
     as_json: StatisticsOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
+    worker: Annotated[int, typer.Option(hidden=True)] = 0,
+    line: Annotated[int | None, typer.Option(hidden=True)] = None,
+    since: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> int:
     """Run a spider. An unfinished run of the same job is resumed.
 
     Ctrl-C ends it resumably: what is in flight is finished first; once more, and it is let go.
+
+    With a Redis server as the frontier the same command joins a crawl that is running, from any
+    machine; --workers N does so N times. --join is for the further machines: it begins no crawl.
     """
-    return run_spider(
-        spider,
-        arguments=arguments or [],
-        settings=settings or [],
-        output=output,
-        job=job,
-        fresh=fresh,
-        limit=limit,
-        as_json=as_json,
-        quiet=quiet,
-        debug=debug,
-    )
+    sharing = Sharing(join=join, allow_changed=allow_changed, since=since)
+    if workers > 1:
+        from scraper.project import prepare
+
+        prepared = prepare(spider, overrides=settings or [])
+        config = prepared.loaded.config
+        require_shared(config, f"--workers {workers}")
+        protect(of_config(config))
+        spider_arguments(arguments or [])
+        words = [
+            spider,
+            *(f"--argument={argument}" for argument in arguments or ()),
+            *(f"--set={setting}" for setting in settings or ()),
+            *([f"--output={output}"] if output is not None else ()),
+            *([f"--job={job}"] if job is not None else ()),
+            *([f"--limit={limit}"] if limit else ()),
+            *(["--quiet"] if quiet else ()),
+            *(["--debug"] if debug else ()),
+            *sharing.words(),
+        ]
+        name = prepared.entry.name
+        return supervise(config, name, words, workers, fresh=fresh, as_json=as_json, quiet=quiet)
+    with as_worker(line, debug=debug) as parent:
+        return run_spider(
+            spider,
+            arguments=arguments or [],
+            settings=settings or [],
+            output=output,
+            job=job,
+            fresh=fresh,
+            limit=limit,
+            as_json=as_json,
+            quiet=quiet,
+            debug=debug,
+            sharing=sharing,
+            parent=parent,
+        )
 
 
 def run_spider(
@@ -90,13 +167,15 @@ def run_spider(
     retry: Chosen | None = None,
     start: Path | None = None,
     root: Path | None = None,
+    sharing: Sharing = ALONE,
+    parent: Line | None = None,
 ) -> int:
     """What `scrape run` does; returns the exit code.
 
     *values*: of the spider's arguments, where they are no text from a command line. *retry*: what
     of the job is to be tried again. *start*: the directory in which the project is looked for.
     *root*: where relative outputs and the job's state go, when that is not the project's own
-    directory.
+    directory. *parent*: who started this worker, and is told what else people would be.
     """
     from scraper import logs
     from scraper.project import prepare
@@ -105,8 +184,13 @@ def run_spider(
 
     prepared = prepare(spider, start=start, overrides=settings)
     given = spider_arguments(arguments)
-    protect(of_config(prepared.loaded.config))
-    observers = progress_for(quiet=quiet)
+    config = prepared.loaded.config
+    protect(of_config(config))
+    sharing.require(config)
+    # What is told while the job is opened (a server that is waited for) goes to stderr alone.
+    early = config.log.model_copy(update={"file": None})
+    logs.configure(early, prepared.project.root, quiet=quiet, debug=debug)
+    displays = progress_for(quiet=quiet) if parent is None else []
     with open_prepared(
         prepared,
         args={**(values or {}), **given},
@@ -115,14 +199,21 @@ def run_spider(
         fresh=fresh,
         limit=limit,
         retry=retry,
-        observers=observers,
+        observers=displays if parent is None else [parent],
         root=root,
         probe=from_env(os.environ),
+        **sharing.options(),
     ) as session:
         logs.configure(session.config.log, session.root, quiet=quiet, debug=debug)
-        announce(session, quiet=quiet)
-        result, signalled = _run(session, observers, quiet=quiet)
-    if not quiet:
+        if parent is None:
+            announce(session, quiet=quiet)
+        else:
+            require_workers(session)
+            parent.notes(session.notes)
+        result, signalled = _run(session, displays, quiet=quiet, parent=parent)
+    if parent is not None:
+        parent.result(result)
+    elif not quiet:
         summarise(result)
     elif not result.finished and not signalled:
         note(f"scrape: {result.spider}: {result.detail or result.ended}")
@@ -144,19 +235,25 @@ def spider_arguments(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _run(
-    session: Session, observers: Sequence[PlainProgress], *, quiet: bool
+    session: Session,
+    displays: Sequence[PlainProgress],
+    *,
+    quiet: bool,
+    parent: Line | None = None,
 ) -> tuple[CrawlResult, int]:
     """Run the crawl with signals in hand; the result, and the first signal that came (or 0)."""
     from scraper.api import loop_factory
 
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A worker's terminal is its parent's, which passes on what an interrupt there means.
+    heeded = (signal.SIGINT, signal.SIGTERM) if parent is None else (signal.SIGTERM,)
+    before = {number: signal.getsignal(number) for number in heeded}
 
     def on_signal(number: int) -> None:
         received.append(number)
         if len(received) > THIRD_SIGNAL:
             os._exit(128 + number)  # every commit is atomic: this is no worse than kill -9
-        if not quiet:
+        if not quiet and parent is None:
             _tell_signal(len(received), session.crawl.busy)
         session.crawl.stop(now=len(received) > 1)
 
@@ -164,9 +261,18 @@ def _run(
         loop = asyncio.get_running_loop()
         for number in before:
             loop.add_signal_handler(number, on_signal, number)
-        result = await session.crawl.run()
+        if parent is not None:
+            parent.heed(
+                lambda now: loop.call_soon_threadsafe(partial(session.crawl.stop, now=now)),
+                session.config.crawl.drain_timeout,
+            )
+        try:
+            result = await session.crawl.run()
+        finally:
+            if parent is not None:
+                parent.over()
         if received:
-            _heard_enough(loop, before)
+            heard_enough(loop, before)
         return result
 
     try:
@@ -176,24 +282,9 @@ def _run(
         for number, handler in before.items():
             if handler is not None and not received:
                 signal.signal(number, handler)  # uvloop leaves its own behind
-        for observer in observers:
-            observer.on_close("ended")
+        for display in displays:
+            display.on_close("ended")
     return result, received[0] if received else 0
-
-
-def _heard_enough(loop: asyncio.AbstractEventLoop, numbers: Iterable[int]) -> None:
-    """The crawl has stopped as it was asked to: one signal more must not change how it is told.
-
-    What is left is a summary and the interpreter's own end, where a default handler would end the
-    process by the signal or by a traceback. The mask closes the gap between the two handlers.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, set(numbers))
-    try:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(numbers))
 
 
 def _tell_signal(count: int, busy: int) -> None:
