@@ -35,7 +35,7 @@ from scraper.identity import FAILED, FINISHED, PUBLISHING, REOPENING, RUNNING, I
 from scraper.keeping import Keeper
 from scraper.outputs import last_group, reopen, reopenable, restore
 from scraper.parts import Parts
-from scraper.protocols import CrawlInfo
+from scraper.protocols import CrawlInfo, Shared
 from scraper.quality import Profile
 from scraper.redaction import protect
 from scraper.report import CrawlResult, result_of
@@ -122,6 +122,7 @@ class Crawl:
             fetch=spider.fetch,
             download=self._download,
             version=spider.version,
+            shared=isinstance(self.parts.frontier, Shared),
         )
 
     async def _download(self, request: Request, into: Path, max_size: int) -> Response:
