@@ -186,16 +186,20 @@ class Columns:
     def _compared(self, label: bytes) -> Fitting:
         try:
             stream, model, names, columns, more = json.loads(label)
-            columns = tuple(map(str, columns))
-            layout = self.layouts.get(stream)
-            if layout is None:
-                layout = Layout(str(model), columns[:names], self._provenance)
-                self.layouts[str(stream)] = layout
-            fitting = Fitting(str(stream), str(model), columns, more=more)
+            fitting = Fitting(str(stream), str(model), tuple(map(str, columns)), more=more)
+            return self.compared(fitting, int(names))
         except (ValueError, TypeError, RecursionError):
             raise DamagedState(
                 f"{self._where}: {label[:100]!r} does not say what a record's columns are"
             ) from None
+
+    def compared(self, fitting: Fitting, names: int) -> Fitting:
+        """*fitting*, with what comes of it; of its columns so many are the item's *names*."""
+        columns, model = fitting.columns, fitting.model
+        layout = self.layouts.get(fitting.stream)
+        if layout is None:
+            layout = Layout(model, columns[:names], self._provenance)
+            self.layouts[fitting.stream] = layout
         if columns == layout.columns and model == layout.model:
             return fitting
         if model != layout.model:
