@@ -120,8 +120,12 @@ class AppendSink:
     def keep(self, item: Any, page: Page, record: bytes) -> None:
         """Stage *record*, made of *item*, for the file that it belongs to."""
         if self._by_item:
-            record = self.stream(item).encode() + b"\0" + record
+            record = self.addressed(self.stream(item), record)
         page.stage(self, record, len(record))
+
+    def addressed(self, stream: str, record: bytes) -> bytes:
+        """*record*, as `write` takes it for *stream*."""
+        return stream.encode() + b"\0" + record if self._by_item else record
 
     # ── the contract
 
@@ -166,6 +170,11 @@ class AppendSink:
 
     async def rewind(self, position: Any) -> None:
         await self.files.rewind(self._read(position))
+
+    async def resign(self) -> None:
+        """Another worker writes from now on."""
+        self.records = None
+        await self.files.let_go()
 
     async def recall(self, position: Any) -> None:
         """What was committed, to a process that only publishes."""

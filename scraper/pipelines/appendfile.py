@@ -111,9 +111,18 @@ class AppendFile:
         `JobError` where another crawl, running or resumable, has its unfinished output.
         *resumed*: this job wrote to it before. *own*: this very process did.
         """
-        await self._in_thread(self._check, owner, resumed, own)
+        await self._in_thread(self._take, owner, resumed, own)
 
-    def _check(self, owner: Owner, resumed: bool, own: bool) -> None:
+    async def look(self, owner: Owner) -> None:
+        """`open`, but take nothing: some process of the crawl may be writing to it right now."""
+        await self._in_thread(self._look, owner)
+
+    def _look(self, owner: Owner) -> None:
+        self._check()
+        self._claim.look(owner)
+        refuse_unfinished(self.working, self._claim.holder, owner)
+
+    def _check(self) -> None:
         check_directory(self.path.parent)
         for path in {self.path, self.working}:
             if not is_plain(path) and (path == self.working or not path.is_symlink()):
@@ -121,6 +130,9 @@ class AppendFile:
                     errno.ELOOP if path.is_symlink() else errno.EINVAL,
                     "it is not a regular file (-o - writes to stdout)",
                 )
+
+    def _take(self, owner: Owner, resumed: bool, own: bool) -> None:
+        self._check()
         self._claim.take(owner, resumed=resumed, own=own)
         try:
             refuse_unfinished(self.working, self._claim.holder, owner)

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -80,7 +80,7 @@ class Csv(AppendSink):
         self._keep_formulas = formulas == "keep"
         self._checked: set[str] = set()
         # Both characters of its line end are quoted then, also where they stand alone.
-        self._row = csv.writer(
+        self._row: Callable[[Iterable[str]], str] = csv.writer(
             _Echo(),
             delimiter=delimiter,
             quoting=csv.QUOTE_ALL if quote == "all" else csv.QUOTE_MINIMAL,
@@ -90,6 +90,7 @@ class Csv(AppendSink):
     # ── columns
 
     async def open(self, crawl: CrawlInfo) -> None:
+        self._columns.shared = crawl.shared
         await super().open(crawl)
         if self._known is not None and not self._by_item and not crawl.resumed:
             try:
@@ -102,6 +103,10 @@ class Csv(AppendSink):
         """What is appended fits under the header that is there. Raises `ConfigError`."""
         path = self.files.path(stream, 1)
         found = await wrap(_header)(path, self._delimiter) if self.mode == "append" else None
+        self._compare(stream, columns, found)
+
+    def _compare(self, stream: str, columns: Sequence[str], found: list[str] | None) -> None:
+        path = self.files.path(stream, 1)
         wanted = [self._cell(name) for name in columns]
         if found is not None and found != wanted:
             raise ConfigError(
@@ -123,6 +128,12 @@ class Csv(AppendSink):
     def closing(self, stream: str, empty: bool) -> bytes:
         return self.opening(stream) if empty else b""
 
+    async def rewind(self, position: Any) -> None:
+        self._columns.forget()
+        if self._columns.shared:
+            self._checked.clear()
+        await super().rewind(position)
+
     def notes(self) -> Any:
         return self._columns.notes()
 
@@ -135,14 +146,33 @@ class Csv(AppendSink):
     async def process(self, item: Any, page: Page) -> Any:
         stream = self.stream(item)
         layout, values = self._columns.row(item, page, stream)
+        if layout.label:
+            record = layout.label + self._line(values)
+            page.stage(self, record, len(record))
+            return item
         if stream not in self._checked:
             await self._check_header(stream, layout.columns)
         self.keep(item, page, self._line(values))
         return item
 
+    def fit(self, record: bytes) -> bytes:
+        """The row that came from another worker, in the columns of its file; see `Sink`."""
+        head, _, row = record.partition(b"\n")
+        fitting = self._columns.fitting(head)
+        if fitting.wrong or fitting.order is not None:
+            cells = _cells(row.decode(), self._delimiter)
+            if fitting.wrong:
+                raise fitting.misfit(cells)
+            placed = ["" if place is None else cells[place] for place in fitting.order or ()]
+            row = f"{self._row(placed)[:-2]}\n".encode()
+        if fitting.stream not in self._checked:
+            layout, path = self._columns.layouts[fitting.stream], self.files.path(fitting.stream, 1)
+            found = _header(path, self._delimiter) if self.mode == "append" else None
+            self._compare(fitting.stream, layout.columns, found)
+        return self.addressed(fitting.stream, row)
+
     def _line(self, values: Sequence[Any]) -> bytes:
-        line: str = self._row(map(self._cell, values))
-        text = line[:-2] + "\n"
+        text = self._row(map(self._cell, values))[:-2] + "\n"
         if "\0" in text:  # CSV has no form for it, and readers in C end there
             text = text.replace("\0", "\ufffd")
         try:
@@ -174,6 +204,24 @@ class Csv(AppendSink):
         ):
             return "'" + text
         return text
+
+
+def _cells(row: str, delimiter: str) -> list[str]:
+    """The cells of a row as `csv` writes it; the module's own reader ends at 131,072 characters."""
+    cells, at = [], 0
+    while True:
+        if row[at] == '"':
+            end = row.index('"', at + 1)
+            while row[end + 1] == '"':
+                end = row.index('"', end + 2)
+            cells.append(row[at + 1 : end].replace('""', '"'))
+            end += 1
+        else:
+            end = min(place for place in (row.find(delimiter, at), len(row) - 1) if place >= 0)
+            cells.append(row[at:end])
+        if row[end] != delimiter:
+            return cells
+        at = end + 1
 
 
 class _Echo:

@@ -55,6 +55,7 @@ class FileSet:
         self._nothing = False  # was
         self._torn = False
         self._crawl = crawl
+        self._resumed = crawl.resumed or crawl.shared  # by whichever worker
         self._target = target
         self._owner = Owner.of(crawl, self.template)
         self._encode = encoder(self.template)
@@ -103,9 +104,12 @@ class FileSet:
         if self._target is not None:
             await self._target.check(self.base)
         if not self.by_item:
-            stream = self._stream("")
-            stream.first = self._file("", 1)
-            await stream.first.open(self._owner, resumed=self._crawl.resumed)
+            stream, file = self._stream(""), self._file("", 1)
+            if self._crawl.shared:
+                await file.look(self._owner)
+            else:
+                stream.first = file
+                await file.open(self._owner, resumed=self._crawl.resumed)
             return
         fixed = self.base
         while "{item}" in str(fixed.parent) or "{part}" in str(fixed.parent):
@@ -178,7 +182,7 @@ class FileSet:
 
     async def _begin(self, stream: Stream, size: int | None) -> AppendFile:
         """Open the part that takes records, and part 1, if another does."""
-        resumed = self._crawl.resumed or size is not None
+        resumed = self._resumed or size is not None
         if stream.first is None:
             stream.first = self._file(stream.name, 1)
             await stream.first.open(self._owner, resumed=resumed)
@@ -210,7 +214,7 @@ class FileSet:
                 continue
             stray = self._file_at(path)
             try:
-                await stray.open(self._owner, resumed=self._crawl.resumed)
+                await stray.open(self._owner, resumed=self._resumed)
                 await stray.rewind(None)
                 if stray.displaced is not None:
                     self.displaced.append(stray.displaced)
@@ -379,13 +383,24 @@ class FileSet:
         if file.aside is not None:
             self.aside[str(file.path)] = str(file.aside)
 
+    async def let_go(self) -> None:
+        """Another process of the crawl writes from now on: be as after `open`."""
+        await self._close()
+        self.streams.clear()
+        if not self.by_item:
+            self._stream("")
+        self._known = self._nothing = self._torn = False
+
+    async def _close(self) -> None:
+        for stream in self.streams.values():
+            files = {id(file): file for file in (stream.first, stream.file) if file}
+            stream.first = stream.file = None
+            for file in files.values():
+                await file.aclose()
+
     async def aclose(self) -> None:
         """Let go of the files; what is unfinished stays for the next process."""
         try:
-            for stream in self.streams.values():
-                for file in {
-                    id(file): file for file in (stream.first, stream.file) if file
-                }.values():
-                    await file.aclose()
+            await self._close()
         finally:
             self._thread.shutdown(wait=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
@@ -23,11 +23,12 @@ from pydantic import ByteSize, Field
 from scraper.errors import ConfigError, DamagedState, ItemInvalid
 from scraper.pipelines.append import AppendSink, Mode, by_stream
 from scraper.pipelines.celltypes import Column, Type, columns_of, parse
-from scraper.pipelines.columns import Columns, Layout
+from scraper.pipelines.columns import MOST, Columns, Fitting, Layout, label
 from scraper.pipelines.compression import COMPRESSED
 from scraper.pipelines.parts import Shape
 from scraper.pipelines.provenance import PROVENANCE, Provenance
 from scraper.pipelines.quarantine import values_of
+from scraper.pipelines.relaid import Relaid
 from scraper.pipelines.remote import Target
 from scraper.pipelines.rowfile import Journal, RowSet, head_line
 from scraper.pipelines.rows import MisfitError, Rows
@@ -81,6 +82,7 @@ class Parquet(AppendSink):
         self.types = {name: parse(text, f"types.{name}") for name, text in (types or {}).items()}
         self._columns = Columns(self.path, fields, provenance=self.provenance)
         self._tables: dict[str, Table] = {}
+        self._arriving: dict[Fitting, Relaid] = {}
         self._generation = 0
         self._run = ""
         if fields:
@@ -105,21 +107,59 @@ class Parquet(AppendSink):
     async def process(self, item: Any, page: Page) -> Any:
         stream = self.stream(item)
         layout, values = self._columns.row(item, page, stream)
-        table = self._tables.get(stream) or self._table(stream, layout, type(item))
+        if layout.label:
+            table = layout.made or self._brought(stream, layout, type(item))
+        else:
+            table = self._tables.get(stream) or self._table(stream, layout, type(item))
         try:
             line = table.rows.line(values)
         except MisfitError as misfit:
             raise _rejected(misfit, item, page) from None
-        self.keep(item, page, line)
+        if layout.label:
+            page.stage(self, layout.label + line, len(layout.label) + len(line))
+        else:
+            self.keep(item, page, line)
         return item
 
     def _table(self, stream: str, layout: Layout, model: type) -> Table:
+        table = self._tables[stream] = self._made(layout, model)
+        return table
+
+    def _brought(self, stream: str, layout: Layout, model: type) -> Table:
+        """The table that an item would have for itself, in a shared crawl."""
+        table: Table
+        layout.made = table = self._made(layout, model)
+        layout.label = label(stream, layout, table.columns)
+        return table
+
+    def _made(self, layout: Layout, model: type) -> Table:
         if not self._by_item:
             self._check_types(layout.names)
         known = {} if issubclass(model, dict) else columns_of(model)
-        table = Table([self._column(name, layout, known) for name in layout.columns])
-        self._tables[stream] = table
-        return table
+        return Table([self._column(name, layout, known) for name in layout.columns])
+
+    def fit(self, record: bytes) -> bytes:
+        """The row that came from another worker, in the columns of its file; see `Sink`."""
+        head, _, line = record.partition(b"\n")
+        fitting = self._columns.fitting(head)
+        relaid = self._arriving.get(fitting) or self._arrives(fitting)
+        if fitting.wrong:
+            raise fitting.misfit(relaid.values(line))
+        try:
+            return self.addressed(fitting.stream, relaid.line(line))
+        except MisfitError as misfit:
+            wrong = replace(fitting, wrong=misfit.message, field=misfit.name)
+            raise wrong.misfit(relaid.values(line)) from None
+
+    def _arrives(self, fitting: Fitting) -> Relaid:
+        rows = Rows([Column(*column) for column in fitting.more])
+        table = self._tables.get(fitting.stream)
+        if table is None:
+            table = self._tables[fitting.stream] = Table(rows.columns)
+        if len(self._arriving) >= MOST:
+            self._arriving.clear()
+        relaid = self._arriving[fitting] = Relaid(rows, table.rows)
+        return relaid
 
     def _column(self, name: str, layout: Layout, known: Mapping[str, Column]) -> Column:
         if name in self.types:
@@ -133,7 +173,14 @@ class Parquet(AppendSink):
 
     async def open(self, crawl: CrawlInfo) -> None:
         self._run = crawl.run
+        self._columns.shared = crawl.shared
         await super().open(crawl)
+
+    async def rewind(self, position: Any) -> None:
+        self._columns.forget()
+        self._tables.clear()
+        self._arriving.clear()
+        await super().rewind(position)
 
     def file_set(
         self, template: str, crawl: CrawlInfo, shape: Shape, target: Target | None

@@ -219,6 +219,12 @@ class Relay:
             except ItemInvalid as error:
                 self._reject(item, page, sink, error)
                 return
+            except _MISREAD as error:
+                raise DamagedState(
+                    f"pipeline {type(sink).__name__}: fit() cannot read what came of"
+                    f" {urls.redact(page.url)}: {type(error).__name__}: {error}"[:500],
+                    hint="Let all workers of a crawl run the same code.",
+                ) from error
             item.records[n] = (sink, record, len(record))
 
     def _reject(self, item: StagedItem, page: StagedPage, sink: Sink, error: ItemInvalid) -> None:

@@ -82,7 +82,7 @@ class Target:
         self._hidden = secrets(path, self._storage)
         self._fs: Any = None
         self._directory: Path | None = None
-        self._kept = True
+        self._kept = self._tidies = True
         self._suffix = ""
         self._stopped = threading.Event()
         self._thread: ThreadPoolExecutor | None = None
@@ -140,6 +140,7 @@ class Target:
             made = tempfile.mkdtemp(prefix=f"{file_name(crawl.spider)}-")
             self._directory, self._kept = Path(made), False
         self._suffix = hashlib.sha256(str(self._directory).encode()).hexdigest()[:8]
+        self._tidies = not crawl.shared  # another worker may have begun a file there
         return replace(crawl, root=self._directory)
 
     def name(self, local: Path) -> str:
@@ -197,7 +198,7 @@ class Target:
     def _tidy(self) -> None:
         """Hang up, and remove the directories that hold nothing."""
         self._hang_up()
-        if self._directory is None:
+        if self._directory is None or not self._tidies:
             return
         for folder, _, _ in os.walk(self._directory, topdown=False):
             with suppress(OSError):
@@ -291,6 +292,7 @@ class Target:
         return "Run again: nothing is fetched again, publishing goes on."
 
     def _upload(self, local: Path) -> None:
+        self._tidies = True
         store, key = self._store(), self._key(local)
         if self._whole:
             store.put_file(str(local), key)

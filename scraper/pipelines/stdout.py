@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiofiles
 from aiofiles.os import wrap
 
-from scraper.errors import ScraperError
+from scraper.errors import ConfigError, ScraperError
 from scraper.items import encode
 from scraper.pipelines.filesystem import blocks
 from scraper.pipelines.paths import output_error
@@ -50,7 +50,16 @@ class Stdout:
         self._file: AsyncFileIO | None = None
 
     async def open(self, crawl: CrawlInfo) -> None:
-        """Take file descriptor 1 as it is now; nothing may be left in Python's buffer before it."""
+        """Take file descriptor 1 as it is now; nothing may be left in Python's buffer before it.
+
+        Raises `ConfigError` in a shared crawl.
+        """
+        if crawl.shared:
+            raise ConfigError(
+                "-o -: workers share this crawl, and any of them may come to write its output, each"
+                " to a standard output of its own",
+                hint='Give the output a file, -o FILE, or crawl alone: -s frontier.url="memory".',
+            )
         with _told():
             sys.stdout.flush()
             # Unbuffered: after a BrokenPipeError nothing is left to be flushed at exit.

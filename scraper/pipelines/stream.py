@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
+from scraper.errors import ConfigError
 from scraper.protocols import CrawlInfo, Page
 
 __all__ = ["QueueSink"]
@@ -29,7 +30,13 @@ class QueueSink:
         self._stopped = False
 
     async def open(self, crawl: CrawlInfo) -> None:
-        """Nothing to prepare."""
+        """Raises `ConfigError` in a shared crawl."""
+        if crawl.shared:
+            raise ConfigError(
+                "stream(): workers share this crawl, and the items that others have fetched do not"
+                " come to this process",
+                hint='Let them write to an output, or crawl alone: frontier.url = "memory".',
+            )
 
     async def process(self, item: Any, page: Page) -> Any:
         # Never encoded, so its bytes are unknown: max_items_per_page is the bound.

@@ -38,6 +38,7 @@ __all__ = [
     "bad_name",
     "bad_names",
     "cells_for",
+    "heading_of",
     "headings",
     "rows_of",
     "short",
@@ -129,17 +130,18 @@ class Plan:
 
 def headings(records: Iterable[bytes]) -> list[Heading]:
     """The headings that occur, once each."""
-    return [Heading.load(data) for data in dict.fromkeys(map(_heading, records))]
+    return [Heading.load(data) for data in dict.fromkeys(map(heading_of, records))]
 
 
 def rows_of(records: Iterable[bytes]) -> Iterator[tuple[Heading, Iterator[list[Any]]]]:
     """Rows in their order, those that stand together under one heading; read as they are needed."""
-    for data, run in groupby(records, _heading):
+    for data, run in groupby(records, heading_of):
         skip = len(data) + 1
         yield Heading.load(data), (from_json(record[skip:]) for record in run)
 
 
-def _heading(record: bytes) -> bytes:
+def heading_of(record: bytes) -> bytes:
+    """The heading of a record, as it is dumped."""
     return record[: record.index(b"\n")]
 
 

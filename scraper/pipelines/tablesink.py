@@ -19,28 +19,30 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
-from scraper.errors import ConfigError, DamagedState, ExtractionError, OutOfResource, ScraperError
-from scraper.pipelines.cells import kind_of
-from scraper.pipelines.columns import Columns, Layout
+from scraper.errors import (
+    ConfigError,
+    DamagedState,
+    GivenUp,
+    OutOfResource,
+    ScraperError,
+)
+from scraper.pipelines.columns import Columns
 from scraper.pipelines.provenance import Provenance, chosen
+from scraper.pipelines.tableplans import TablePlans
 from scraper.pipelines.tables import (
     RUNS,
     Away,
+    Found,
     Heading,
     Mark,
-    Plan,
     Store,
     TableNames,
     Transaction,
-    bad_name,
-    bad_names,
-    cells_for,
     headings,
     rows_of,
     short,
 )
 from scraper.protocols import CrawlInfo, Page
-from scraper.records import record
 
 __all__ = ["Mode", "TableSink"]
 
@@ -86,13 +88,11 @@ class TableSink:
         self.records: int | None = None
         self._key = tuple(key)
         self._names = TableNames(table)
-        self._columns = Columns(table, self.fields, provenance=self.provenance)
-        self._places: dict[str, tuple[str, str]] = {}
-        self._plans: dict[str, Plan] = {}
+        self._made: TablePlans | None = None
         self._prepared: set[Heading] = set()
         self._opened: Store | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._planning = asyncio.Lock()
+        self._shared = False
         self._run = self._output = ""
         self._writer = secrets.token_hex(8)
         self._mark: Mark | None = None
@@ -102,6 +102,7 @@ class TableSink:
             raise ConfigError(f"key = {list(self._key)}: a field is named twice")
         if patience < 0:
             raise ConfigError(f"patience = {patience:g}: give seconds, 0 or more")
+        Columns(table, self.fields)  # are they columns?
 
     def _store(self, crawl: CrawlInfo) -> Store:
         """The database, not connected yet. Raises `UsageError` for what cannot be one."""
@@ -114,6 +115,12 @@ class TableSink:
         if self._opened is None:
             raise ScraperError(f"{self!r} is not open")
         return self._opened
+
+    @property
+    def _plans(self) -> TablePlans:
+        if self._made is None:
+            raise ScraperError(f"{self!r} is not open")
+        return self._made
 
     @property
     def key(self) -> str:
@@ -132,14 +139,20 @@ class TableSink:
         # What no job remembers is never resumed, and may share its name with others.
         self._run = short(f"{crawl.run}/{self._writer}" if self._stateless else crawl.run)
         self._output = short(self.table)
-        self._columns = Columns(store.where, self.fields, provenance=self.provenance)
-        self._places, self._plans, self._prepared = {}, {}, set()
+        self._shared, self._prepared = crawl.shared, set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tables")
         self._opened = store
         try:
             await self._call(store.check)
-            if not self._names.by_item:
-                self._refuse_name(self._names.of(""))
+            self._made = TablePlans(
+                store,
+                self._names,
+                self._key,
+                self.fields,
+                self.provenance,
+                self._look,
+                shared=crawl.shared,
+            )
         except Away as away:
             await self.aclose()
             raise self._gone(away) from away
@@ -177,6 +190,9 @@ class TableSink:
             await asyncio.sleep(min(pause, LONGEST_PAUSE, left))
             pause *= 2
 
+    async def _look(self, table: str) -> Found | None:
+        return await self._persist(self.store.look, table)
+
     def _gone(self, away: Away) -> OutOfResource:
         return OutOfResource(
             f"{self.store.where}: {away}",
@@ -186,97 +202,25 @@ class TableSink:
     # ── items
 
     async def process(self, item: Any, page: Page) -> Any:
-        table, stream = self._place_of(type(item).__name__)
-        plan = self._plans.get(stream)
-        layout = self._columns.layouts.get(stream)
-        if layout is not None and layout.model not in ("", type(item).__name__):
-            raise ConfigError(
-                f"{self.store.where}: table {table} has the columns of {layout.model}, and a"
-                f" {type(item).__name__} came",
-                hint='Give each type a table of its own with {item} in table = "…", let one type in'
-                f' with items = ["{layout.model}"], or name the columns with fields = […].',
-            )
-        if plan is None:
-            async with self._planning:
-                plan = self._plans.get(stream) or await self._plan(table, stream, item, page)
-        _, values = self._columns.row(item, page, stream)
-        row = plan.record(values)
+        row = await self._plans.record(item, page)
         page.stage(self, row, len(row))
         return item
 
-    def _place_of(self, item: str) -> tuple[str, str]:
-        """The table for items of a type: its name, and as the database compares it."""
-        place = self._places.get(item)
-        if place is None:
-            table = self._names.of(item)
-            place = self._places[item] = table, self.store.folded_table(table)
-        return place
-
-    def _refuse_name(self, table: str) -> None:
-        bad = bad_name(table, self.store)
-        reserved = self.store.reserved
-        if table.lower() == RUNS or (reserved and table.lower().startswith(reserved)):
-            bad = "is a name that is taken"
-        if bad:
-            raise ConfigError(
-                f"{self.store.where}: table {table!r} {bad}", hint='Name another: table = "…".'
-            )
-
-    async def _plan(self, table: str, stream: str, item: Any, page: Page) -> Plan:
-        """Decide the columns of *table*, by its first item in this process."""
-        known = stream in self._columns.layouts
-        if not known:
-            self._check(table, item)
-        layout, _ = self._columns.row(item, page, stream)
-        try:
-            plan = await self._planned(table, layout)
-        except BaseException:
-            if not known:
-                del self._columns.layouts[stream]
-            raise
-        self._plans[stream] = plan
-        return plan
-
-    def _check(self, table: str, item: Any) -> None:
-        """Whether an item may decide the columns: a dict that cannot is rejected."""
-        names = list(self.fields or map(str, record(item)))
-        bad = bad_names([*names, *self.provenance], self.store)
-        if not bad and not self.fields and isinstance(item, Mapping):
-            missing = [name for name in self._key if name not in names + list(self.provenance)]
-            bad = f"it has no {missing[0]}, and that is the key" if missing else ""
-        if not bad:
-            return
-        text = f"{self.store.where}: table {table}: {type(item).__name__}: {bad}"
-        if isinstance(item, Mapping) and not self.fields:
-            raise ExtractionError("schema", text)
-        raise ConfigError(text, hint="Name the columns with fields = […].")
-
-    async def _planned(self, table: str, layout: Layout) -> Plan:
-        store = self.store
-        self._refuse_name(table)
-        if missing := [name for name in self._key if name not in layout.columns]:
-            raise ConfigError(
-                f"{store.where}: key = {list(self._key)}: table {table} has no column"
-                f" {missing[0]} (it has {', '.join(layout.columns)})"
-            )
-        kinds = [(name, kind_of(layout.hint(name))) for name in layout.columns]
-        if listed := [name for name, kind in kinds if name in self._key and kind == "json"]:
-            raise ConfigError(
-                f"{store.where}: key = {list(self._key)}: {listed[0]} is a list or an object"
-            )
-        wanted = Heading(table, layout.model, len(layout.names), tuple(kinds))
-        found = await self._persist(store.look, table)
-        cells = cells_for(wanted, self._key, found, store)
-        columns = tuple((name, cell.kind) for name, cell in zip(wanted.names, cells, strict=True))
-        return Plan(f"table {table}", wanted._replace(columns=columns), cells, self._key)
+    def fit(self, record: bytes) -> bytes:
+        """A record that came from another worker, if its table has its columns; see `Sink`."""
+        return self._plans.fit(record)
 
     # ── groups
 
     async def rewind(self, position: Any) -> None:
         """Compare what the database says of this run with what the ledger says."""
         self._mark = self._committed = None
+        self._plans.begin({})
         if position is None:
             self.records = 0
+            if self._shared:  # with one process, a ledger does not forget what it has committed
+                mark = await self._persist(self.store.mark, self._run, self._output)
+                self._refuse_more(mark, 0, 0)
             await self._persist(self.store.forget, self._run, self._output)
             return
         try:
@@ -288,23 +232,23 @@ class TableSink:
         self._mark = mark = await self._persist(self.store.mark, self._run, self._output)
         if mark is None:
             return
-        if mark.group > group or mark.records > records:
+        self._refuse_more(mark, group, records)
+        self._plans.begin(mark.tables)
+
+    def _refuse_more(self, mark: Mark | None, group: int, records: int) -> None:
+        if mark is not None and (mark.group > group or mark.records > records):
             raise DamagedState(
                 f"{self.key} has {mark.records:,} records of this run, and the ledger knows of"
                 f" {records:,}",
                 hint=f"Is the ledger an older copy? {_FRESH}",
             )
-        self._columns.take_notes(mark.tables)
 
     async def apply(self, group: int, records: Sequence[bytes]) -> None:
         old = self._mark
         if old is not None and group <= old.group:
             return
         self._expect_nothing_before(group)
-        tables = dict(old.tables) if old is not None else {}
-        for heading in headings(records):
-            stream = self.store.folded_table(heading.table)
-            tables[stream] = [heading.model, list(heading.names[: heading.fields])]
+        tables = self._plans.applied(headings(records), old.tables if old is not None else {})
         had = old.records if old is not None else 0
         new = Mark(self._run, self._output, group, had + len(records), self._writer, tables)
         replayed = self._committed is not None and group == self._committed[0]
@@ -313,9 +257,7 @@ class TableSink:
                 raise self._lost(self._committed[1] - len(records), had)
             self._committed = None
         self._mark = await self._persist(self._deliver, old, new, records, replayed)
-        for stream, (model, names) in tables.items():  # what an earlier process decided, holds
-            known = Layout(model, tuple(names), self.provenance)
-            self._columns.layouts.setdefault(stream, known)
+        self._plans.settle(tables)
         self.records = max(self.records or 0, new.records)
 
     def _expect_nothing_before(self, group: int | None) -> None:
@@ -359,8 +301,14 @@ class TableSink:
         """Another mark was there. It may be the group's own: the answer to its commit was lost,
         or a process that was killed had sent it. Else raises `DamagedState`."""
         there = transaction.mark(new.run, new.output)
-        if there is not None and (new.same(there) or (replayed and new[:4] == there[:4])):
+        other = replayed or self._shared  # may have applied it
+        if there is not None and (new.same(there) or (other and new[:4] == there[:4])):
             return there
+        if self._shared and there is not None and there.group > new.group:
+            raise GivenUp(
+                f"{self.key}: another worker writes to it by now",
+                hint="Run the same command again: it joins the crawl as a new worker.",
+            )
         raise self._lost(old.records if old else 0, there.records if there else 0)
 
     # ── the end
