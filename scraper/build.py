@@ -16,6 +16,7 @@ from typing import Any
 from scraper.clock import LoopClock
 from scraper.components import build_component
 from scraper.config import Config
+from scraper.config import Frontier as FrontierSettings
 from scraper.credentials import Owners
 from scraper.errors import UsageError
 from scraper.loading import load_object, load_own
@@ -81,6 +82,9 @@ EXTRAS: Mapping[str, str] = MappingProxyType({
 })
 """The optional libraries that built-ins need, and the extras that bring them."""
 
+REDIS = ("redis", "rediss", "unix")
+REDIS_FRONTIER = "scraper.frontier.redis:RedisFrontier"
+
 
 def build(
     spider: Spider,
@@ -117,7 +121,7 @@ def build(
     return Parts(
         spider=spider,
         config=config,
-        frontier=_frontier(spider, config.frontier.url, ledger, frontier_place, clock),
+        frontier=_frontier(spider, config.frontier, ledger, frontier_place, clock),
         downloader=_downloader(config, spider, clock),
         chain=chain(),
         clock=clock,
@@ -163,13 +167,17 @@ def builtin(name: str, asked: str = "") -> Any:
 
     Raises `UsageError` when a library that it needs is not installed.
     """
+    return _needing(lambda: load_own(BUILTINS[name]), asked or f'use = "{name}"')
+
+
+def _needing(load: Callable[[], Any], asked: str) -> Any:
+    """What *load* imports. Raises `UsageError`, naming the extra, for a library that is missing."""
     try:
-        return load_own(BUILTINS[name])
+        return load()
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library not in EXTRAS:
             raise
-        asked = asked or f'use = "{name}"'
         raise UsageError(
             f"{asked} needs {library}: pip install 'scraper-framework[{EXTRAS[library]}]'"
         ) from error
@@ -238,15 +246,23 @@ def _rejected(sinks: Sequence[Any]) -> RejectedItems | None:
     return RejectedItems(by_job=shared) if kept else None
 
 
-def _frontier(spider: Spider, url: str, ledger: Path | None, place: str, clock: Clock) -> Frontier:
+def _frontier(
+    spider: Spider, settings: FrontierSettings, ledger: Path | None, place: str, clock: Clock
+) -> Frontier:
     if ledger is None:
         from scraper.frontier.memory import MemoryFrontier
 
         return MemoryFrontier(wall=clock.wall)
-    if "://" in url:
+    url = settings.url
+    scheme, colon, _ = url.partition("://")
+    if colon:
+        job = FrontierContext(spider.name, ledger.parent.name, ledger.parent, clock.wall)
+        if scheme in REDIS:
+            shared = _needing(lambda: load_own(REDIS_FRONTIER), f"{place} = {redact(url)}")
+            made: Frontier = shared(url, job, lease=settings.lease, patience=settings.patience)
+            return made
         from scraper import plugins
 
-        job = FrontierContext(spider.name, ledger.parent.name, ledger.parent, clock.wall)
         return plugins.make_frontier(url, job, place)
     from scraper.frontier.sqlite import SqliteFrontier
 

@@ -46,7 +46,7 @@ PIPELINES = "scraper.pipelines"
 FRONTIERS = "scraper.frontiers"
 """The groups of entry points: short names of pipeline classes, schemes of frontiers' URLs."""
 
-SCHEMES = ("sqlite", "memory", "redis", "rediss")
+SCHEMES = ("sqlite", "memory", "redis", "rediss", "unix")
 """What no plugin can take: `config.py` knows these itself."""
 
 FrontierFactory = Callable[[str, FrontierContext], Frontier]

@@ -1,0 +1,303 @@
+-- One worker's commit: everything that a batch says, and the leases that it asks for.
+
+local ROBOTS = 50000 -- hosts of which robots.txt is kept
+
+local seq, version, number = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+
+local wrong = foreign()
+if wrong then return wrong end
+local me = call('HMGET', P .. 'w:' .. W, 'seq', 'told', 'alone')
+if not me[1] then return stranger(number) end
+local before = tonumber(me[1])
+if before < seq - 1 or before > seq then return {'older', before, seq} end
+
+local meta = call('HMGET', P .. 'meta', 'ended', 'generation')
+local news = news_since(version)
+
+-- The answer, with what every answer tells. *hosts*: what is handed out.
+local function answer(kind, told, refused, hosts, dates, mine, quiet)
+  local paused = {}
+  for host, date in pairs(quiet) do
+    paused[#paused + 1], paused[#paused + 2] = host, date - now
+  end
+  return {'ok', kind, told, refused, hosts, dates, call('ZCARD', P .. 'workers'),
+    call('GET', P .. 'leader'), call('HGETALL', P .. 'counters'), news, mine, paused}
+end
+
+-- When there may be more: ms from now of the line, of what is dated and of suspects.
+local function dates_of(idle, alone)
+  local dates = {}
+  if alone then return dates end
+  local first = call('ZRANGE', P .. 'ready', 0, 0, 'WITHSCORES')
+  if first[2] then dates[1] = max(floor(first[2] / 1000) - now, 0) end
+  first = call('ZRANGE', P .. 'delayed', 0, 0, 'WITHSCORES')
+  if first[2] then dates[#dates + 1] = max(first[2] - now, 0) end
+  if idle then
+    for _, id in ipairs(call('ZRANGE', P .. 'suspects', 0, 99)) do
+      local slot = parted(call('HGET', P .. 'd', id))
+      if call('HEXISTS', P .. 'held', slot) == 0 then
+        dates[#dates + 1] = max(due_of(call('HGET', P .. 'hosts', slot)) - now, 0)
+      end
+    end
+  end
+  return dates
+end
+
+if before == seq then -- it was done; its answer got lost. All that this worker has is told.
+  local hosts, leases, at = {}, {}, {}
+  for _, slot in ipairs(call('SMEMBERS', P .. 'h:' .. W)) do
+    hosts[#hosts + 1], leases[#leases + 1], at[slot] = slot, {}, #hosts + 1
+  end
+  for _, value in ipairs(call('HVALS', P .. 'l:' .. W)) do
+    local slot, entry = parted(value)
+    if at[slot] then table.insert(leases[at[slot]], entry) end
+  end
+  local told = {}
+  for place, slot in ipairs(hosts) do
+    local host = call('HGET', P .. 'hosts', slot)
+    local state = host and sub(host, string.find(host, '\n', 1, true) + 1)
+    told[place] = {slot, state, call('HGET', P .. 'robots', host_of(slot)), leases[place]}
+  end
+  local numbers = {}
+  for word in string.gmatch(me[2] or '', '%d+') do numbers[#numbers + 1] = tonumber(word) end
+  local refused = {}
+  for place = 3, #numbers do refused[#refused + 1] = numbers[place] end
+  local _, mine = wished({})
+  return answer(1, {numbers[1] or 0, numbers[2] or 0}, refused, told,
+    dates_of(call('HLEN', P .. 'l:' .. W) == 0, me[3]), mine, pauses())
+end
+
+if meta[1] then -- a limit was reached: what comes after the cut does not exist
+  return answer(2, {0, 0}, {}, {}, {}, {}, {})
+end
+
+-- The first write decides whether a server that is out of memory lets the others happen: this one
+-- is refused there, and then nothing was done.
+call('HSET', P .. 'w:' .. W, 'seq', seq)
+
+local at = 7
+local function list()
+  local n = tonumber(ARGV[at])
+  local found = {}
+  for place = 1, n do found[place] = ARGV[at + place] end
+  at = at + 1 + n
+  return found
+end
+
+-- What was settled ------------------------------------------------------------------------------
+
+local settled = list()
+if #settled > 0 then
+  many('HDEL', P .. 'l:' .. W, settled)
+  count('.leased', -#settled)
+end
+local again = 0
+many('SREM', P .. 'x:' .. W, list())
+for _ = 1, ARGV[at] do -- again: slot, ms from now (0: at once), entry
+  local delay = tonumber(ARGV[at + 2])
+  enter(ARGV[at + 1], ARGV[at + 3], delay > 0 and now + delay or 0)
+  again = again + 1
+  at = at + 3
+end
+at = at + 1
+local stamp = string.format('%.0f ', now)
+for _, kind in ipairs({'dead', 'rejects'}) do
+  for place = at + 1, at + ARGV[at] do call('RPUSH', P .. kind, stamp .. ARGV[place]) end
+  at = at + 1 + ARGV[at]
+end
+
+-- What was found --------------------------------------------------------------------------------
+
+local totals = call('HMGET', P .. 'counters', '.last', '.seen')
+local last, seen = tonumber(totals[1] or 0), tonumber(totals[2] or 0)
+local first, known = last, seen
+local generation = tonumber(meta[2] or 0)
+local duplicates, refused, nth = 0, {}, 0
+
+-- Buckets of 256 numbers, on average, are what Redis keeps as plain arrays. When a generation has
+-- so many, the next begins, of 16 times as many buckets; what is old stays where it is.
+local sizes, places = {}, {}
+for g = 0, generation do sizes[g], places[g] = 2 ^ (12 + 4 * g), P .. 's:' .. g .. ':' end
+local size, place_of = sizes[generation], places[generation]
+
+local function new(fingerprint)
+  local low = tonumber(sub(fingerprint, -9))
+  for g = 0, generation - 1 do
+    if call('SISMEMBER', places[g] .. low % sizes[g], fingerprint) == 1 then return false end
+  end
+  if call('SADD', place_of .. low % size, fingerprint) == 0 then return false end
+  seen = seen + 1
+  return true
+end
+
+for _ = 1, ARGV[at] do -- groups: slot, priority, kind, n; then n requests
+  local slot, priority, kind, n = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+  local queued, filled = {}, 0
+  at = at + 4
+  for _ = 1, n do
+    local admitted, rest
+    if kind == 'any' then -- not asked whether it was seen
+      admitted, rest = true, ARGV[at + 1]
+      at = at + 1
+    else
+      admitted, rest = new(ARGV[at + 1]), ARGV[at + 2]
+      at = at + 2
+      if kind == 'own' then -- a redirect into its own chain
+        admitted = true
+      elseif kind == 'redirect' then
+        nth = nth + 1
+        if not admitted then
+          refused[#refused + 1] = nth
+          local depth, attempt, start = match(rest, '^(%d+) (%d+) (%d)')
+          bury(0, depth, attempt, start, 'redirect_duplicate', payload(rest))
+        end
+      end
+    end
+    if admitted then
+      last, filled = last + 1, filled + 1
+      queued[filled] = last .. ' ' .. rest
+    else
+      duplicates = duplicates + 1
+    end
+  end
+  if filled > 0 then
+    many('RPUSH', queue_of(slot, priority), queued)
+    if priority ~= '0' then banded(slot, priority) end
+    feed(slot)
+  end
+end
+at = at + 1
+local admitted = last - first
+if admitted > 0 then call('HSET', P .. 'counters', '.last', last) end
+if seen > known then
+  call('HSET', P .. 'counters', '.seen', seen)
+  local filled = call('HINCRBY', P .. 'counters', '.seen:' .. generation, seen - known)
+  if filled >= 256 * size then call('HSET', P .. 'meta', 'generation', generation + 1) end
+end
+count('.pending', admitted - #settled + again)
+
+-- What is given back ----------------------------------------------------------------------------
+
+many('SADD', P .. 'x:' .. W, list())
+local unused = list()
+if #unused > 0 then
+  for place, value in ipairs(fields(P .. 'l:' .. W, unused)) do
+    local slot, entry = parted(value)
+    enter(slot, entry, 0)
+  end
+  many('HDEL', P .. 'l:' .. W, unused)
+  count('.leased', -#unused)
+end
+
+local slots, hosts = {}, {}
+for _ = 1, ARGV[at] do -- slot, ms from now when it is due, state
+  slots[#slots + 1] = ARGV[at + 1]
+  hosts[#hosts + 1] = ARGV[at + 1]
+  hosts[#hosts + 1] = string.format('%.0f\n', now + ARGV[at + 2]) .. ARGV[at + 3]
+  at = at + 3
+end
+at = at + 1
+many('HSET', P .. 'hosts', hosts)
+many('HDEL', P .. 'held', slots)
+many('SREM', P .. 'h:' .. W, slots)
+many('SREM', P .. 't:' .. W, slots)
+for _, slot in ipairs(slots) do
+  if has_work(slot) then feed(slot) end
+end
+for _ = 1, ARGV[at] do -- host, ms for which its other slots shall rest
+  call('ZADD', P .. 'quiet', 'GT', now + ARGV[at + 2], ARGV[at + 1])
+  at = at + 2
+end
+at = at + 1
+local robots = list() -- host, what was learnt of its robots.txt
+many('HSET', P .. 'robots', robots)
+if #robots > 0 and call('HLEN', P .. 'robots') > ROBOTS then
+  many('HDEL', P .. 'robots', call('HRANDFIELD', P .. 'robots', 1 + #robots / 2))
+end
+if me[3] and call('HLEN', P .. 'l:' .. W) == 0 then
+  call('HDEL', P .. 'w:' .. W, 'alone')
+  me[3] = false
+end
+
+-- What is kept for others -----------------------------------------------------------------------
+
+at = store_outputs(at)
+at = store_state(at)
+for place = at + 1, at + ARGV[at] do call('XADD', P .. 'items', '*', 'd', ARGV[place]) end
+at = at + 1 + ARGV[at]
+
+-- What is handed out ----------------------------------------------------------------------------
+
+wake()
+line_up()
+local n, may_be_alone, most = tonumber(ARGV[at]), ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+at = at + 3
+local asked_for, asked_by_name = list(), list()
+local own = {}
+for _, slot in ipairs(asked_by_name) do own[slot] = true end
+local others, mine = wished(own)
+local quiet = pauses()
+if most > 0 and n > 0 then
+  local done = call('HMGET', P .. 'counters', 'pages', '.leased')
+  n = min(n, most - (done[1] or 0) - (done[2] or 0))
+end
+local given, taken, is_new = {}, {}, {}
+local got, date = named(asked_by_name, quiet)
+for _, slot in ipairs(got) do
+  given[#given + 1], is_new[#is_new + 1] = slot, true
+end
+if n > 0 and not me[3] then
+  local working = {}
+  if #asked_for > 0 then
+    local todo = call('SMISMEMBER', P .. 't:' .. W, unpack(asked_for))
+    for place, slot in ipairs(asked_for) do
+      if todo[place] == 1 then working[#working + 1] = slot end
+    end
+  end
+  -- Held hosts get half where there are more of both than requests to give: neither starves.
+  local due = take_due(n - min(#working, floor((n + 1) / 2)) - #got, others, quiet)
+  for place = 1, min(#working, n - #due - #got) do
+    given[#given + 1], is_new[#is_new + 1] = working[place], false
+  end
+  for _, slot in ipairs(due) do given[#given + 1], is_new[#is_new + 1] = slot, true end
+  local dry
+  taken, dry = share_out(given, n, call('HGET', P .. 'meta', 'bands'))
+  local more, done = {}, {}
+  for place, slot in ipairs(given) do
+    if not dry[place] then
+      more[#more + 1] = slot
+    elseif not is_new[place] then
+      done[#done + 1] = slot
+    end
+  end
+  many('SADD', P .. 't:' .. W, more)
+  many('SREM', P .. 't:' .. W, done)
+  local nothing = true
+  for _, entries in ipairs(taken) do nothing = nothing and #entries == 0 end
+  if nothing and may_be_alone and call('HLEN', P .. 'l:' .. W) == 0 then
+    local held = {}
+    for _, slot in ipairs(asked_for) do held[slot] = true end
+    for _, slot in ipairs(got) do held[slot] = true end
+    local slot, entry, owned = suspect(held)
+    if slot then
+      local place = #given + 1
+      for had, name in ipairs(given) do
+        if name == slot then place = had end
+      end
+      if place > #given then given[place], is_new[place] = slot, not owned end
+      taken[place] = {entry}
+      if has_work(slot) then call('SADD', P .. 't:' .. W, slot) end
+      me[3] = true
+    end
+  end
+else
+  for place = 1, #given do taken[place] = {} end
+end
+local handed = granted(given, taken, is_new)
+
+call('HSET', P .. 'w:' .. W, 'told',
+  admitted .. ' ' .. duplicates .. ' ' .. table.concat(refused, ' '))
+count('.commits', 1)
+local dates = dates_of(call('HLEN', P .. 'l:' .. W) == 0, me[3])
+if date then dates[#dates + 1] = max(date - now, 0) end
+return answer(0, {admitted, duplicates}, refused, handed, dates, mine, quiet)
