@@ -42,12 +42,13 @@ from scraper.observers import Observers
 from scraper.parsing import Parsing
 from scraper.pipelines.chain import Chain, Delivered, Failed, Rejected
 from scraper.pipelines.page import Limits, StagedPage
-from scraper.protocols import Clock, Downloader, Frontier, Middleware
+from scraper.protocols import Clock, Downloader, Frontier, Middleware, Shared
 from scraper.redaction import holding, redacted
 from scraper.request import unusual
 from scraper.revisit import Earlier
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
+from scraper.slots import Slots
 from scraper.spider import Spider
 from scraper.telling import Reporter, brief
 from scraper.work import Again, Dead, Done, Lease, Recovery
@@ -110,7 +111,9 @@ class Engine:
         self._memo = Memo(nofollow=self.config.politeness.nofollow)
         crawl = self.config.crawl
         scope = Scope.load(state, crawl.scope, self.spider.allowed_domains)
-        admission = Admission(crawl, scope, self._callbacks)
+        worker = parts.frontier.worker if isinstance(parts.frontier, Shared) else ""
+        slots = Slots(self.config.politeness, worker) if worker else None
+        admission = Admission(crawl, scope, self._callbacks, slots)
         admission.load(state)
         self.scheduler = Scheduler(
             self.config,
@@ -125,6 +128,7 @@ class Engine:
             probe=parts.probe,
             jitter=self._random,
             recovery=recovery,
+            worker=worker,
         )
         self.exchanges = Exchanges(
             self.scheduler,
