@@ -115,7 +115,7 @@ class Downloads:
                 except Throttled as error:
                     # Its own pace (a Crawl-delay of minutes) is no reason to give up one's place.
                     soon = self.clock.wall() + PAUSE
-                    if error.at > soon + self.gate.host(key).state.delay:
+                    if error.at > soon + self.gate.roster.reach(key).state.delay:
                         raise
                     await self._until(max(error.at, soon))
                 except FetchError as error:
@@ -152,7 +152,7 @@ class Downloads:
 
     def _places(self, key: str) -> int:
         """How many may stand at the gate: one, until the host has answered."""
-        host = self.gate.host(key)
+        host = self.gate.roster.reach(key)
         return host.policy.per_host if host.state.proven else 1
 
     async def _until(self, wall: float) -> None:

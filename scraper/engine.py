@@ -48,6 +48,7 @@ from scraper.request import unusual
 from scraper.revisit import Earlier
 from scraper.scheduler import Scheduler
 from scraper.scope import Scope
+from scraper.slots import Slots
 from scraper.tally import Tally
 from scraper.telling import Reporter, brief
 from scraper.work import Again, Dead, Done, Lease, Recovery
@@ -92,7 +93,9 @@ class Engine:
         self._memo = Memo(nofollow=self.config.politeness.nofollow)
         crawl = self.config.crawl
         scope = Scope.load(state, crawl.scope, self.spider.allowed_domains)
-        admission = Admission(crawl, scope, self._callbacks)
+        worker = parts.frontier.worker if isinstance(parts.frontier, Shared) else ""
+        slots = Slots(self.config.politeness, worker) if worker else None
+        admission = Admission(crawl, scope, self._callbacks, slots)
         admission.load(state)
         self.shared = isinstance(parts.frontier, Shared)
         tally = Tally(self._clock, recovery.counts, timed=not self.shared)
@@ -110,12 +113,12 @@ class Engine:
             clock=self._clock,
             tally=tally,
             keeper=self.keeper,
-            shared=self.shared,
             spawn=self._spawn,
             start_worker=self._start_worker,
             fetch_robots=lambda host, began: self._spawn(self.exchanges.fetch_robots(host, began)),
             observers=self._observers,
             jitter=self._random,
+            worker=worker,
         )
         self.exchanges = Exchanges(
             self.scheduler,

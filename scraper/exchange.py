@@ -112,7 +112,7 @@ class Exchanges:
         """One exchange now, and the request that it redirects to, if it does."""
         if not urls.is_web(request.url):
             raise FetchError("url_invalid", urls.redact(request.url))
-        host = self._gate.host(urls.host_key(request.url))
+        host = self._gate.roster.reach(urls.host_key(request.url))
         began = await self._gate.turn(host, request.url, self._wait)
         response = await self.through(Grant(host, began, request))
         response.memo = self._memo
@@ -138,8 +138,9 @@ class Exchanges:
                 self._gate.unused(grant.host, grant.began)
 
     async def _send(self, grant: Grant, request: Request) -> Response:
-        same = request is grant.request
-        host = grant.host if same else self._gate.host(urls.host_key(request.url))
+        host = grant.host
+        if request is not grant.request and (key := urls.host_key(request.url)) != host.name:
+            host = self._gate.roster.reach(key)
         if grant.began is not None and grant.host is host:
             began, grant.began = grant.began, None
         else:  # another host, or a second exchange: it needs a turn of its own
@@ -172,7 +173,7 @@ class Exchanges:
         except FetchError as error:  # no turn at the host that it redirects to
             outcome = robots.unavailable(error)
         except Exception as error:  # noqa: BLE001 - a middleware is the user's code
-            log.error("middleware failed at %s/robots.txt: %r", host.key, error)
+            log.error("middleware failed at %s/robots.txt: %r", host.name, error)
             outcome = robots.Unavailable("callback_error", hopeless=True)
         finally:
             if outcome is None:
@@ -187,25 +188,25 @@ class Exchanges:
             max_delay=self._retry.max_delay,
         )
         if isinstance(outcome, robots.Robots):
-            host.state.set_crawl_delay(outcome.crawl_delay)
             for note in outcome.notes:
-                log.warning("%s: %s", host.key, note)
+                log.warning("%s: %s", host.name, note)
         else:
-            level = logging.DEBUG if host.key in self._told else logging.WARNING
+            name = host.name
+            level = logging.DEBUG if name in self._told else logging.WARNING
             if len(self._told) < TOLD_HOSTS:
-                self._told.add(host.key)
-            log.log(level, "%s: robots.txt: %s; nothing is fetched there", host.key, outcome.reason)
-        self._gate.touch(host, now)
+                self._told.add(name)
+            log.log(level, "%s: robots.txt: %s; nothing is fetched there", name, outcome.reason)
+        self._gate.robots_known(host, now)
         self._scheduler.wake()
 
     async def _robots_outcome(self, host: Host, began: float) -> robots.Robots | robots.Unavailable:
-        url, hops, where = robots.robots_url(host.key), 0, host
+        url, hops, where = robots.robots_url(host.name), 0, host
         while True:
             answer = await self._robots_answer(hops, Grant(where, began, Request(url)))
             if not isinstance(answer, robots.Follow):
                 return answer
             url, hops = answer.location, hops + 1
-            where = self._gate.host(urls.host_key(url))
+            where = self._gate.roster.reach(urls.host_key(url))
             began = await self._gate.turn(where, url, self._wait, exempt=True)
 
     async def _robots_answer(

@@ -1,13 +1,14 @@
 """Gate: the one place that says which host may be asked next, and when.
 
 Every HTTP exchange of a crawl passes here: pages, `self.fetch` in callbacks, robots.txt. The
-rules themselves are pure (`politeness.HostState`, `robots.Origin`); the gate holds one `Host` per
-origin, keeps those that may go in order of time, and starts what may start. It sleeps nowhere: a
-host that must wait is a date in a heap.
+rules themselves are pure (`politeness.HostState`, `robots.Origin`); the gate has one `Host` per
+origin (`roster`), keeps those that may go in order of time, and starts what may start. It sleeps
+nowhere: a host that must wait is a date in a heap.
 
 Two lines wait at the gate. *Calls* (robots.txt, `self.fetch`) need no worker, because whoever
 asks already is one; *pages* need an idle worker. Which exchanges hold one, and which have been
-silent for too long to do so, is a matter of its own (`parking`).
+silent for too long to do so, is a matter of its own (`parking`). So is what holds besides where
+many workers share a crawl (`sharing`): then nothing starts at a host that is not held here.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
 from scraper.host import WHOLE, Call, Host, Start
 from scraper.parking import Parking
-from scraper.politeness import Exchange, HostState, policy_for
+from scraper.politeness import Exchange
 from scraper.protocols import Clock
+from scraper.roster import Roster
+from scraper.sharing import Sharing
 from scraper.work import HostLease, HostReturn, Lease, Want
 
 __all__ = ["Gate"]
@@ -31,9 +34,6 @@ __all__ = ["Gate"]
 GIVE_BACK = 0.5
 """A host that must rest longer than this (seconds) goes back to the frontier, so that its
 requests do not take the place of others'."""
-
-KEPT_HOSTS = 20_000
-"""Hosts remembered after they were given back: their pace and their robots.txt."""
 
 
 class Gate:
@@ -49,16 +49,23 @@ class Gate:
         wake: Callable[[], None],
         jitter: Callable[[], float],
         refuse: Callable[[Lease], str | None] = lambda lease: None,
+        worker: str = "",
+        agent: str = "",
     ) -> None:
-        """*refuse*: the reason why a page that may start shall not be sent, ever; None: it is."""
-        self._politeness = politeness
+        """*refuse*: the reason why a page that may start shall not be sent, ever; None: it is.
+
+        *worker*: this one's name among those that share the crawl; "": it is not shared. *agent*:
+        `http.user_agent`, for what workers tell each other of a robots.txt.
+        """
         self._clock = clock
         self._fetch_robots = fetch_robots
         self._wake = wake
         self._jitter = jitter
         self._refuse = refuse
         self.parking = Parking(concurrency)
-        self._hosts: dict[str, Host] = {}
+        self.sharing = Sharing(politeness, worker, agent) if worker else None
+        slots = None if self.sharing is None else self.sharing.slots
+        self.roster = Roster(politeness, clock, slots)
         self._held: dict[str, Host] = {}
         self._thirsty: set[str] = set()  # held, low, and the frontier may have more
         self._calls: list[tuple[float, int, Host]] = []
@@ -69,34 +76,17 @@ class Gate:
 
     # ── hosts ────────────────────────────────────────────────────────────────────────────
 
-    def host(self, key: str, saved: bytes | None = None) -> Host:
-        """The host of that key, made (from its *saved* state) when it is not known yet."""
-        host = self._hosts.get(key)
-        if host is None:
-            policy = policy_for(key, self._politeness)
-            now, wall = self._clock.monotonic(), self._clock.wall()
-            host = Host(key, policy, HostState.load(saved, policy, now, wall))
-            if len(self._hosts) >= KEPT_HOSTS:
-                self._forget()
-            self._hosts[key] = host
-        return host
-
-    def knows(self, key: str) -> bool:
-        """Whether something was ever handed out of that host, as far as that is remembered."""
-        return key in self._hosts
-
-    def _forget(self) -> None:
-        idle = [key for key, host in self._hosts.items() if host.idle and not host.held]
-        for key in idle[: max(len(idle) // 2, 1)]:
-            del self._hosts[key]
+    def host(self, key: str) -> Host:
+        """The host of that key, made when it is not known yet."""
+        return self.roster.host(key)
 
     def waiting_hosts(self, now: float) -> int:
         """How many held hosts have work and must rest: for people to read."""
-        return sum(
-            1
+        return len({
+            host.name
             for host in self._held.values()
             if host.leases and not host.inflight and (host.state.ready_at(now) or 0) > now
-        )
+        })
 
     def grant(
         self, leases: list[HostLease], want: Want | None = None, found: Iterable[str] = ()
@@ -115,20 +105,30 @@ class Gate:
                 if (host := self._held.get(key)) is not None:
                     host.dry = True
         for granted in leases:
-            host = self.host(granted.host, granted.state)
+            host = self.roster.host(granted.host, granted.state)
             if not host.held:
                 host.held, host.dry = True, False
+                if self.sharing is not None:
+                    self.sharing.came(host, granted, now, self._clock.wall())
             host.asked = False
             self._held[host.key] = host
             host.leases.extend(granted.requests)
             self.leased += len(granted.requests)
             self.touch(host, now)
 
+    def settled(self, host: Host, lease: Lease) -> None:
+        """What became of a page that `next_page` gave is known."""
+        host.busy_pages -= 1
+        if self.sharing is not None:
+            self.sharing.settled(host, lease)
+
     def put_back(self, host: Host, lease: Lease) -> None:
         """A page that `next_page` gave and that was not started after all: first in line again."""
         host.busy_pages -= 1
         host.leases.appendleft(lease)
         self.leased += 1
+        if self.sharing is not None:
+            self.sharing.pledged(host, lease)
         self.touch(host, self._clock.monotonic())
 
     def withdraw(self, ids: Collection[int]) -> Iterator[Lease]:
@@ -149,14 +149,43 @@ class Gate:
         """Whether a held host is low and the frontier may have more for it."""
         return bool(self._thirsty)
 
+    def want(self, n: int, *, alone: bool, most: int = 0) -> Want | None:
+        """What to ask the frontier for: *n* leases; see `Want`. None: for nothing.
+
+        The last that is asked of the gate for a commit, after `give_back`.
+        """
+        if self.sharing is None:
+            return Want(n, self.low(), alone) if n > 0 else None
+        now, low = self._clock.monotonic(), self.low()
+        wishes = self.sharing.wishes(now)
+        self.sharing.told(now, self._held.values())
+        if n > 0:
+            return Want(n, low, alone, wishes, most)
+        return Want(0, hosts=wishes, most=most) if wishes else None
+
+    def asks(self, now: float) -> bool:
+        """Whether there is something that needs a commit, though no page has ended."""
+        return self.sharing is not None and self.sharing.asks_at <= now
+
+    def others(self, wished: Iterable[str], quiet: Mapping[str, float]) -> None:
+        """What a commit has told of other workers: see `Committed`."""
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        for key in wished:
+            if self.sharing is not None and (host := self._held.get(key)) is not None:
+                self.sharing.wish(host, now)
+        for key, until in quiet.items():
+            if (host := self.roster.find(key)) is not None:
+                host.state.hush(now, now + until - wall)
+
     def low(self) -> list[str]:
         """Held hosts that could use more requests than they have here; they are asked about.
 
         A host that has nothing, and got nothing when it was asked about, is given back.
         """
         low = []
+        sharing = self.sharing
         for key, host in self._held.items():
-            if host.low:
+            if host.low and (sharing is None or not sharing.is_wished(host)):
                 host.asked = not host.leases and host.idle
                 low.append(key)
         return low
@@ -166,12 +195,14 @@ class Gate:
     ) -> Iterator[HostReturn]:
         """Hosts to return: those without work, and those that must rest for long."""
         now, wall = self._clock.monotonic(), self._clock.wall()
+        sharing = self.sharing
         for host in list(self._held.values()):
-            if (not host.idle or host.key in keep) and not everything:
+            leaves = everything or (sharing is not None and sharing.leaves(host, now))
+            if not (leaves or host.idle) or (host.key in keep and not everything):
                 continue
-            wait = self._wait(host, now)
+            wait = host.wait(now)
             rests = wait > GIVE_BACK and host.refusal is None
-            if everything or rests or (not host.leases and host.asked):
+            if leaves or rests or (not host.leases and host.asked):
                 del self._held[host.key]
                 host.held = host.asked = False
                 self.leased -= len(host.leases)
@@ -179,11 +210,10 @@ class Gate:
                 self._count(host)
                 self._thirsty.discard(host.key)
                 due = wall + wait if math.isfinite(wait) and wait > 0 else 0.0
-                yield HostReturn(host.key, host.state.save(now, wall), due)
-
-    def _wait(self, host: Host, now: float) -> float:
-        ready = host.state.ready_at(now)
-        return max((now if ready is None else ready) - now, host.origin.wait(now), 0.0)
+                if sharing is None:
+                    yield HostReturn(host.key, host.state.save(now, wall), due)
+                else:
+                    yield sharing.left(host, due, now, wall, closing=everything)
 
     def _count(self, host: Host) -> None:
         stocked = host.soon if host.state.proven and not host.parked else 0
@@ -202,9 +232,12 @@ class Gate:
         self._count(host)
         refusal = host.refusal
         if refusal is not None:
-            self._refuse_calls(host, FetchError(refusal, host.key))
+            host.refuse_calls(refusal)
             if host.leases:
                 self._line_up(host, now, pages=True)
+            return
+        if not host.held and self.sharing is not None:
+            self.sharing.miss(host, now)
             return
         if host.in_pages and not host.calls:
             return  # it stands in line, as it mostly does; once first, it is looked at again
@@ -286,6 +319,8 @@ class Gate:
             lease = host.leases.popleft()
             self.leased -= 1
             host.busy_pages += 1
+            if self.sharing is not None:
+                self.sharing.dispatched(host, lease)
             if refused is None:
                 self._start(host, now, page=True)
             self.touch(host, now)
@@ -303,6 +338,8 @@ class Gate:
         if ready > now:
             self._line_up(host, ready, pages=pages)
             return False
+        if self.sharing is not None and not self.sharing.may_start(host, now, pages=pages):
+            return False  # it is given back with the next commit
         return host.state.proven or self.parking.admits(host)
 
     def _start(self, host: Host, now: float, *, page: bool = False) -> None:
@@ -310,6 +347,8 @@ class Gate:
         if page or not host.state.proven:
             self.parking.started(host, now, page=page)
         host.state.started(now)
+        if self.sharing is not None:
+            self.sharing.started(host)
 
     # ── exchanges ────────────────────────────────────────────────────────────────────────
 
@@ -339,14 +378,9 @@ class Gate:
     def _too_late(self, host: Host, turn: asyncio.Future[float], url: str) -> None:
         if not turn.done():
             now = self._clock.monotonic()
-            at = self._clock.wall() + self._wait(host, now)
-            turn.set_exception(Throttled(at, url, f"{host.key} must rest"))
-
-    def _refuse_calls(self, host: Host, error: FetchError) -> None:
-        while host.calls:
-            call = host.calls.popleft()
-            if not call.turn.done():
-                call.turn.set_exception(FetchError(error.reason, call.url))
+            at = self._clock.wall() + host.wait(now)
+            why = "must rest" if host.held or self.sharing is None else "is with another worker"
+            turn.set_exception(Throttled(at, url, f"{host.name} {why}"))
 
     def ended(self, host: Host, exchange: Exchange) -> None:
         """An exchange is over: free its place and let the host's pace learn from it."""
@@ -366,7 +400,18 @@ class Gate:
         if self.parking.waiting:
             self._admit_unproven(now)
         self.touch(host, now)
+        if self.sharing is not None:
+            for slot in self.roster.slots(host):
+                slot.state.hush(now, host.state.quiet_until)
+            self.sharing.ended(host, now)
         self._wake()
+
+    def robots_known(self, host: Host, now: float) -> None:
+        """Its robots.txt was asked for: what is known by now holds for all slots of the host."""
+        for slot in self.roster.slots(host) or (host,):
+            if (rules := slot.origin.robots) is not None:
+                slot.state.set_crawl_delay(rules.crawl_delay)
+            self.touch(slot, now)
 
     def _admit_unproven(self, now: float) -> None:
         free, waiting = self.parking.free, self.parking.waiting
@@ -386,11 +431,16 @@ class Gate:
         if self.parking.waiting:
             self._admit_unproven(now)
 
-    def next_time(self, *, room: bool) -> float:
-        """When the gate has something to do without being touched (monotonic; inf: never)."""
+    def next_time(self, *, room: bool, writing: bool = False) -> float:
+        """When the gate has something to do without being touched (monotonic; inf: never).
+
+        *room*: pages may start. *writing*: a commit is on its way, so there can be no other.
+        """
         times = [self.parking.next_time(slow=len(self._held) > 1)]
         if self._calls:
             times.append(self._calls[0][0])
         if self._pages and room:
             times.append(self._pages[0][0])
+        if self.sharing is not None and not writing:
+            times.append(self.sharing.asks_at)
         return min(times)

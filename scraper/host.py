@@ -6,8 +6,10 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
+from scraper.errors import FetchError
 from scraper.politeness import HostPolicy, HostState
 from scraper.robots import Origin
+from scraper.slots import host_of
 from scraper.work import Lease
 
 __all__ = ["WHOLE", "Call", "Host", "Start"]
@@ -29,7 +31,10 @@ class Call:
 
 
 class Host:
-    """One origin: its pace, its robots.txt, and who waits for it."""
+    """One origin: its pace, its robots.txt, and who waits for it.
+
+    Of a crawl that many workers share it may be one of its slots; `name` is that of the host.
+    """
 
     __slots__ = (
         "asked",
@@ -43,6 +48,7 @@ class Host:
         "inflight",
         "key",
         "leases",
+        "name",
         "origin",
         "page_probe",
         "parked",
@@ -54,6 +60,7 @@ class Host:
 
     def __init__(self, key: str, policy: HostPolicy, state: HostState) -> None:
         self.key = key
+        self.name = host_of(key)
         self.policy = policy
         self.state = state
         self.origin = Origin(policy.robots)
@@ -96,6 +103,23 @@ class Host:
         """
         delay, there = self.state.delay, WHOLE * len(self.leases)
         return min(there, int(WHOLE * SOON / delay) + 1) if delay else there
+
+    def wait(self, now: float) -> float:
+        """Seconds until something may start here, as far as dates say."""
+        ready = self.state.ready_at(now)
+        return max((now if ready is None else ready) - now, self.origin.wait(now), 0.0)
+
+    def refuse_calls(self, reason: str) -> None:
+        """All who wait end with that reason."""
+        while self.calls:
+            call = self.calls.popleft()
+            if not call.turn.done():
+                call.turn.set_exception(FetchError(reason, call.url))
+
+    def forget_calls(self) -> None:
+        """Those that gave up waiting wait no longer."""
+        if any(call.turn.done() for call in self.calls):
+            self.calls = deque(call for call in self.calls if not call.turn.done())
 
     def __repr__(self) -> str:
         return f"<Host {self.key}: {self.inflight} in flight, {len(self.leases)} leased>"

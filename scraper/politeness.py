@@ -242,6 +242,11 @@ class HostState:
         else:
             self._failure(now, exchange, jitter)
 
+    def hush(self, now: float, until: float) -> None:
+        """Rest until then: another slot of the host was told to."""
+        longest = max(self.policy.max_retry_after, CEILING)
+        self._rest(now, min(until - now, longest))
+
     def set_crawl_delay(self, seconds: float | None) -> None:
         """What robots.txt asks for, in seconds; None when it does not."""
         self._crawl_delay = min(seconds or 0.0, self.policy.max_crawl_delay)

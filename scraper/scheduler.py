@@ -29,7 +29,7 @@ from scraper.protocols import Clock, Downloader, Frontier, Timer
 from scraper.report import Snapshot, failures
 from scraper.tally import Tally
 from scraper.verdicts import tell_dead
-from scraper.work import Again, Batch, Committed, Dead, Done, Found, Lease, Settled, Want
+from scraper.work import Again, Batch, Committed, Dead, Done, Found, Lease, Settled
 
 __all__ = ["Scheduler"]
 
@@ -53,13 +53,14 @@ class Scheduler:
         clock: Clock,
         tally: Tally,
         keeper: Keeps,
-        shared: bool = False,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         start_worker: Callable[[], None],
         fetch_robots: Callable[[Host, float], None],
         observers: Observers,
         jitter: Callable[[], float],
+        worker: str = "",
     ) -> None:
+        """*worker*: its name among those that share the crawl; "": it is alone."""
         self.limits = config.crawl
         self.due: asyncio.Queue[Start] = asyncio.Queue()  # bounded by `_has_room`
         self.events: asyncio.Queue[Event] = asyncio.Queue()
@@ -82,6 +83,8 @@ class Scheduler:
             wake=self.wake,
             jitter=jitter,
             refuse=admission.traps.refusal,
+            worker=worker,
+            agent=config.http.user_agent,
         )
         self._frontier = frontier
         self._downloader = downloader
@@ -90,7 +93,7 @@ class Scheduler:
         self._start_worker = start_worker
         self._observers = observers
         self._keeper = keeper
-        self._shared = shared
+        self._shared = bool(worker)
         self._group = Group()
         self._writing: Group | None = None
         self._sending: dict[int, tuple[Host, Lease]] = {}  # waiting to be marked as sent
@@ -172,7 +175,7 @@ class Scheduler:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        when = self.gate.next_time(room=self._has_room())
+        when = self.gate.next_time(room=self._has_room(), writing=self._writing is not None)
         if not self._group.empty and self._writing is None:
             when = min(when, self._group.opened + self.limits.group_interval)
         if self.ending is None:
@@ -252,7 +255,7 @@ class Scheduler:
     def _settle(self, outcome: Outcome) -> None:
         """The one place where a unit of work ends."""
         lease, verdict = outcome.lease, outcome.verdict
-        outcome.host.busy_pages -= 1
+        self.gate.settled(outcome.host, lease)
         self.inflight -= 1
         if self._solo is lease:
             self._solo = None
@@ -299,7 +302,7 @@ class Scheduler:
         counts: dict[str, int] = defaultdict(int)
         for found in self.admission.seeds(seeds.requests, counts):
             group.batch.seeds.append(found)
-            self.appetite.brought(new_host=not self.gate.knows(found.host))
+            self.appetite.brought(new_host=not self.gate.roster.knows(found.host))
         self.tally.settle(counts, group.batch)
         if seeds.done:
             self.seeded = True
@@ -323,7 +326,7 @@ class Scheduler:
     def _maybe_commit(self, now: float) -> None:
         if self._writing is not None:
             return
-        starved = self._starved()
+        starved = self._starved() or self.gate.asks(now)
         if not self._group.empty:
             group = self._group
             full = len(group.batch.settled) * 2 >= self.limits.group_pages
@@ -356,13 +359,13 @@ class Scheduler:
         group, self._group = self._group, Group()
         batch = group.batch
         keep = {lease.host for lease in self._marked.values()}
+        keep.update(host.key for host, _ in self._sending.values())
         if self._solo is not None:
             keep.add(self._solo.host)
         batch.returned += self.gate.give_back(keep=keep)
-        wanted = self._wanted
-        if wanted > 0 and self.ending is None and self.ready and self._solo is None:
-            alone = not (self.inflight or self.gate.leased or self._sending)
-            batch.want = Want(wanted, self.gate.low(), alone)
+        n = self._wanted if self.ending is None and self.ready and self._solo is None else 0
+        alone = not (self.inflight or self.gate.leased or self._sending)
+        batch.want = self.gate.want(n, alone=alone, most=self.limits.max_pages)
         self._complete(batch)
         self._writing = group
         self._spawn(self._write(group))
@@ -412,23 +415,19 @@ class Scheduler:
             self._hear_others(committed)
         else:  # counted by the frontier already, which alone knows of them
             self.tally.totals["reason:redirect_duplicate"] += len(committed.redirect_duplicates)
-        if batch.want is not None and not committed.leases:
-            self._barren = True
         for lease_id in batch.sending:
             host, lease = self._sending.pop(lease_id)
             self._marked[lease_id] = lease
             self.gate.put_back(host, lease)
-        given = 0
-        for granted in committed.leases:
-            given += len(granted.requests)
-            for lease in granted.requests:
-                if lease.alone:
-                    self._solo = lease
+        given = [lease for granted in committed.leases for lease in granted.requests]
+        self._solo = next((lease for lease in given if lease.alone), self._solo)
+        short = batch.want is not None and len(given) < batch.want.n
+        self._barren = self._barren or (short and not given)
         self.gate.grant(
             committed.leases,
             batch.want,
             (found.host for settled in batch.settled for found in settled.found),
         )
-        short = batch.want is not None and given < batch.want.n
+        self.gate.others(committed.wished, committed.quiet)
         self.appetite.served(self.pending, short=short)
         self._observers.on_commit(batch, committed)

@@ -129,7 +129,9 @@ class HostReturn:
 
     Leases of that host that were handed out and never settled go back to its queue, uncharged.
     In a shared crawl also: `quiet`: until when the host's other slots must rest (wall clock; 0:
-    they need not); `robots`: what was learnt of its robots.txt, None when that is known already.
+    they need not); `robots`: what was learnt of its robots.txt, None when that is known already;
+    `out`: the leases of that host, by id, that stay with this worker and will be settled by it:
+    their pages are being worked on, and need the host no longer.
     """
 
     host: str
@@ -137,6 +139,7 @@ class HostReturn:
     due: float = 0.0
     quiet: float = 0.0
     robots: bytes | None = None
+    out: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -145,7 +148,8 @@ class Want:
 
     `held`: hosts it already holds and has room to serve further. `alone`: nothing else is in
     flight, so a suspect may be handed out (by itself) when no other work is ready. In a shared
-    crawl also: `hosts`: asked for by name, whether or not anything is queued for them; `most`:
+    crawl also: `hosts`: asked for by name, whether or not anything is queued for them, also with
+    `n` = 0; until it is handed out, such a host goes to nobody who has not asked for it; `most`:
     hand out only while the pages done and the leases of all workers stay below it (0: no limit).
     """
 

@@ -117,6 +117,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "observers",
         "host",
         "parking",
+        "roster",
+        "sharing",
         "gate",
         "chained",
         "claims",
