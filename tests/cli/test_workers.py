@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ sys.exit(supervise(Config(**settings), "books", ["books"], count, program=progra
 """
 
 RESULT = result_of(
-    __import__("collections").Counter(items=5, pages=7),
+    Counter(items=5, pages=7),
     spider="books",
     job="default",
     ended="finished",
@@ -321,7 +322,8 @@ def test_a_signal_stops_all_cleanly(crews: Crews, number: int, code: int) -> Non
         """,
         as_json=True,
     )
-    crews.pid(1), crews.pid(2)
+    for worker in (1, 2):
+        crews.pid(worker)
     run.signal(number)
     done = run.wait().expect(code)
     assert json.loads(done.out)["ended"] == "stopped"
@@ -340,10 +342,9 @@ def test_twice_stops_at_once_and_thrice_kills(crews: Crews) -> None:
     )
     pids = [crews.pid(1), crews.pid(2)]
     run.twice(signal.SIGINT)
-    for n in (1, 2):
-        crews.until(lambda n=n: (crews.root / f"heard-{n}").exists())
-        crews.until(lambda n=n: json.loads((crews.root / f"heard-{n}").read_text()))
-        assert json.loads((crews.root / f"heard-{n}").read_text()) == ["stop", "now"]
+    heard = [crews.root / "heard-1", crews.root / "heard-2"]
+    crews.until(lambda: all(path.exists() and path.read_text() for path in heard))
+    assert [json.loads(path.read_text()) for path in heard] == [["stop", "now"]] * 2
     run.signal(signal.SIGINT)
     assert run.wait().code == 130
     crews.until(lambda: not any(map(is_alive, pids)))
@@ -383,10 +384,12 @@ def test_a_worker_that_somebody_stopped_stays_so(crews: Crews) -> None:
 def test_no_worker_outlives_a_supervisor_that_was_killed(crews: Crews) -> None:
     run = crews.start("""
         say("notes", [])
+        Path(f"ready-{number}").touch()
         assert word() == ""
         Path(f"end-{number}").touch()
         """)
     pids = [crews.pid(1), crews.pid(2)]
+    crews.until(lambda: len(list(crews.root.glob("ready-*"))) == 2)
     run.kill()
     assert run.wait().code == -signal.SIGKILL
     crews.until(lambda: not any(map(is_alive, pids)))
