@@ -9,6 +9,7 @@ what it was told: its leases, and when there may be more.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -16,8 +17,8 @@ from typing import TypeVar
 from scraper.errors import JobError, UsageError
 from scraper.frontier.redis_life import Heartbeat, Locks
 from scraper.frontier.redis_link import FIRST, Link, reading
-from scraper.frontier.redis_read import recovery, run_of, tag_of, verify
-from scraper.frontier.redis_shelf import forget_retired, set_aside, workers_of
+from scraper.frontier.redis_read import recovery, run_of, tag_of, verify, workers_of
+from scraper.frontier.redis_shelf import forget_retired, set_aside
 from scraper.frontier.redis_worker import Worker
 from scraper.protocols import FrontierContext
 from scraper.urls import redact
@@ -72,7 +73,7 @@ class RedisFrontier:
             prefix = f"{self._tag}{run}:"
             verify(link, prefix)
             alive = self._alive(link, run)
-            found, _, _ = recovery(link, prefix, outputs=not alive)
+            found, _, _ = recovery(link, prefix, alive, outputs=not alive)
             found.unclean = bool(alive or link.ask("ZCARD", f"{prefix}workers"))
             return None if found.fresh else found
 
@@ -178,9 +179,11 @@ class RedisFrontier:
         """See `Shared.worker`."""
         return self._worker.name
 
-    async def begin(self, state: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    async def begin(
+        self, state: Mapping[str, bytes], claims: Mapping[str, array[int]]
+    ) -> Mapping[str, bytes]:
         """See `Shared.begin`."""
-        return await self._run(self._worker.begin, state)
+        return await self._run(self._worker.begin, state, claims)
 
     async def lead(self) -> Recovery | None:
         """See `Shared.lead`."""

@@ -12,7 +12,17 @@ from scraper.frontier.redis_codec import claims_of, redo_of, texts, totals, unit
 from scraper.frontier.redis_link import FROM_SCRATCH, Link, damaged
 from scraper.work import Recovery
 
-__all__ = ["CRAWLS", "KINDS", "SCHEMA", "recovery", "refusal", "run_of", "tag_of", "verify"]
+__all__ = [
+    "CRAWLS",
+    "KINDS",
+    "SCHEMA",
+    "recovery",
+    "refusal",
+    "run_of",
+    "tag_of",
+    "verify",
+    "workers_of",
+]
 
 SCHEMA = "1"
 """The version of what is stored."""
@@ -107,8 +117,21 @@ def gone(place: str) -> DamagedState:
     )
 
 
-def recovery(link: Link, prefix: str, *, outputs: bool) -> tuple[Recovery, dict[str, bytes], int]:
+def workers_of(link: Link, prefix: str, now: float | None = None) -> list[str]:
+    """The workers that are alive, as far as the server knows. *now*: in place of its clock."""
+    if now is None:
+        seconds, micro = link.ask("TIME")
+        now = int(seconds) + int(micro) / 1e6
+    after = f"({now * 1000:.0f}"
+    return [name.decode() for name in link.ask("ZRANGEBYSCORE", f"{prefix}workers", after, "+inf")]
+
+
+def recovery(
+    link: Link, prefix: str, workers: Sequence[str], *, outputs: bool
+) -> tuple[Recovery, dict[str, bytes], int]:
     """What is stored; the blobs as they are stored; and which news are among them.
+
+    *workers*: the others.
 
     *outputs*: with the claims and the records that may not be applied yet, of which there may be
     millions, and which are for the leader alone.
@@ -131,6 +154,7 @@ def recovery(link: Link, prefix: str, *, outputs: bool) -> tuple[Recovery, dict[
         counts=counts,
         pending=own.get("pending", 0),
         suspects=int(suspects),
+        others=len(workers),
     )
     if outputs:
         places = link.ask("ZRANGE", f"{prefix}redo", 0, -1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scraper.frontier.redis_link import Link, script
 from scraper.frontier.redis_read import CRAWLS, KINDS, SCHEMA
 
-__all__ = ["Shelved", "crawls", "forget_retired", "remove", "set_aside", "shelved", "workers_of"]
+__all__ = ["Shelved", "crawls", "forget_retired", "remove", "set_aside", "shelved"]
 
 STEP = 500
 """Keys that are removed at once, so that the server is never long at it."""
@@ -33,19 +33,10 @@ def crawls(link: Link) -> list[tuple[str, str]]:
     return [(spider, job) for spider, _, job in (name.partition("/") for name in found)]
 
 
-def workers_of(link: Link, prefix: str, now: float | None = None) -> list[str]:
-    """The workers that are alive, as far as the server knows. *now*: in place of its clock."""
-    if now is None:
-        seconds, micro = link.ask("TIME")
-        now = int(seconds) + int(micro) / 1e6
-    after = f"({now * 1000:.0f}"
-    return [name.decode() for name in link.ask("ZRANGEBYSCORE", f"{prefix}workers", after, "+inf")]
-
-
 def set_aside(link: Link, tag: str, reason: str, *, now: float, retired: bool) -> None:
     """Let a job have no current run. What it was is kept, and still known by its id."""
     told = json.dumps({"reason": reason, "at": now, "retired": retired})
-    link.run(script("shelve"), tag, ("", "", SCHEMA, reason, told))
+    link.run(script("shelve"), tag, ("", "", SCHEMA, "" if retired else reason, told))
 
 
 def shelved(link: Link, tag: str) -> list[Shelved]:

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import threading
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from scraper.errors import DamagedState, GivenUp, JobError, ScraperError, UsageError
 from scraper.frontier.core import awake
 from scraper.frontier.redis_codec import (
+    is_own_part,
     milliseconds,
     output_arguments,
     state_arguments,
@@ -31,7 +33,16 @@ from scraper.frontier.redis_commit import Commit
 from scraper.frontier.redis_life import Locks, machine
 from scraper.frontier.redis_link import FIRST, Link, reading, script
 from scraper.frontier.redis_memory import Memory, check_server
-from scraper.frontier.redis_read import CRAWLS, SCHEMA, recovery, refusal, run_of, tag_of, verify
+from scraper.frontier.redis_read import (
+    CRAWLS,
+    SCHEMA,
+    recovery,
+    refusal,
+    run_of,
+    tag_of,
+    verify,
+    workers_of,
+)
 from scraper.frontier.redis_view import ENDED, View
 from scraper.protocols import FrontierContext
 from scraper.work import Batch, Committed, Recovery
@@ -70,6 +81,7 @@ class Worker:
         self._number = 0
         self._seq = 0
         self._delivered = 0
+        self._heard = 0  # of the news, by the leader
         self._failure: BaseException | None = None
         self._memory = Memory()
         self._stopping = threading.Event()
@@ -99,13 +111,18 @@ class Worker:
             self._prefix = f"{tag}{self._run}:"
             self._locks.take(self._run, self.name)
             self._locks.buried(old, dead)
-            found, stored, version = recovery(link, self._prefix, outputs=leader is None)
+            found, stored, version = self._recovery(link, outputs=leader is None)
             self.view.open(stored, version, self._context.wall())
             self.view.pending = found.pending
             found.unclean = bool(reaped)
             found.ended = [end for ended in reaped[1::2] for end in _ends(ended)]
         link.patience = self._patience
         return found
+
+    def _recovery(self, link: Link, *, outputs: bool) -> tuple[Recovery, dict[str, bytes], int]:
+        alive = workers_of(link, self._prefix, None if self._now is None else self._now())
+        others = [worker for worker in alive if worker != self.name]
+        return recovery(link, self._prefix, others, outputs=outputs)
 
     def close(self, *, clean: bool) -> None:
         """Leave; *clean*: what this worker has goes back uncharged."""
@@ -185,10 +202,14 @@ class Worker:
                 log.warning("too large to be stored, and left out: %s", what)
         return committed
 
-    def begin(self, state: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    def begin(
+        self, state: Mapping[str, bytes], claims: Mapping[str, array[int]]
+    ) -> Mapping[str, bytes]:
         """See `Shared.begin`."""
         link = self._ready(self._link)
-        (stored,) = self._ask(link, "begin", self._number, *state_arguments(state, self.name))
+        told = output_arguments(Batch(claims=dict(claims)), {})
+        told += state_arguments(state, self.name)
+        (stored,) = self._ask(link, "begin", self._number, *told)
         with reading(link):
             self.view.said.update(state)
             return united(texts(stored))
@@ -203,7 +224,7 @@ class Worker:
         if not leads:
             return None
         with reading(link):
-            found, _, _ = recovery(link, self._prefix, outputs=True)
+            found, _, self._heard = self._recovery(link, outputs=True)
         return found
 
     def resign(self) -> None:
@@ -227,11 +248,12 @@ class Worker:
         link = self._ready(self._leading)
         if batch.settled or batch.seeds or batch.returned or batch.sending or batch.output:
             raise ValueError("what the leader delivers has no pages, seeds, hosts or output")
-        (counters,) = self._ask(
+        counters, news = self._ask(
             link,
             "deliver",
             self._delivered + 1,
             self._number,
+            self._heard,
             upto,
             *output_arguments(batch, batch.counts),
             *state_arguments(batch.state, self.name),
@@ -239,8 +261,10 @@ class Worker:
         self._delivered += 1
         self.view.said.update(batch.state)
         counts, own = totals(counters)
-        self.view.pending = own.get("pending", 0)
-        return Committed([], self.view.pending, totals=counts)
+        self._heard = own.get("news", 0)
+        self.view.pending = pending = own.get("pending", 0)
+        told = {name: blob for name, blob in texts(news).items() if not is_own_part(name)}
+        return Committed([], pending, totals=counts, news=told)
 
     # In the heartbeat's -------------------------------------------------------------------------
 

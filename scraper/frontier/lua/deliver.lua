@@ -1,6 +1,6 @@
 -- The leader's commit: how far the outputs are valid, and which entries may be let go.
 
-local seq, number, upto = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local seq, number, version, upto = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local wrong = foreign()
 if wrong then return wrong end
 local before = tonumber(call('HGET', P .. 'w:' .. W, 'delivered'))
@@ -16,6 +16,6 @@ if before < seq then
     call('HSET', P .. 'meta', 'last', upto)
   end
   call('HSET', P .. 'w:' .. W, 'delivered', seq)
-  store_state(store_outputs(7))
+  store_state(store_outputs(8))
 end
-return {'ok', call('HGETALL', P .. 'counters')}
+return {'ok', call('HGETALL', P .. 'counters'), news_since(version)}
