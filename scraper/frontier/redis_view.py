@@ -14,6 +14,7 @@ from scraper.frontier.redis_codec import (
     Recent,
     granted,
     host_of,
+    is_own,
     is_own_part,
     texts,
     totals,
@@ -103,6 +104,9 @@ class View:
             self.leases[lease_id].sending = True
         for given in batch.returned:
             del self.hosts[given.host]
+        for name, blob in batch.state.items():
+            if is_own(name):
+                self._parts[f"{name}@{commit.worker}"] = blob
         self.recent.update(commit.fingerprints)
         self.pages += len(commit.settled)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from scraper.frontier.redis import RedisFrontier
-from scraper.protocols import Frontier, FrontierContext
-from scraper.testing.durable import DurableContract
+from scraper.protocols import Frontier, FrontierContext, Shared
+from scraper.testing.shared import SharedContract
 from tests.servers.redis import Redis
 
 
-class TestContract(DurableContract):
+class TestContract(SharedContract):
     _names = itertools.count()
 
     @pytest.fixture(autouse=True)
@@ -39,3 +39,12 @@ class TestContract(DurableContract):
         assert isinstance(frontier, RedisFrontier)
         await frontier.aclose(clean=False)
         return self._over(frontier.context)
+
+    def silence(self, frontier: Shared) -> None:
+        assert isinstance(frontier, RedisFrontier)
+        assert frontier._heart is not None
+        frontier._heart.stop()
+
+    def beat(self, frontier: Shared) -> None:
+        assert isinstance(frontier, RedisFrontier)
+        frontier.beat()
