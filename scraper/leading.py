@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 
 from scraper.assessment import Assessment
-from scraper.errors import DamagedState, ScraperError, UsageError
+from scraper.errors import DamagedState, JobError, ScraperError, UsageError
 from scraper.events import Group, Stop
 from scraper.finishing import Finishing
 from scraper.identity import FAILED, PUBLISHING, Identity
@@ -47,11 +47,13 @@ PORTION = 4 << 20
 ASK = 1.0
 """Seconds between two tries to become the leader."""
 
-AGAIN = 5.0
+AGAIN = 2.0
 """Seconds before another try, after the outputs could not be taken over here."""
 
 ELSEWHERE = 60.0
-"""Seconds after which outputs that no worker can take over end the crawl's workers."""
+"""Seconds after which outputs that no worker can take over end this one. Those that a process
+has open which was taken for dead and is not (it stands still) are waited for `frontier.patience`.
+"""
 
 
 class _ElsewhereError(Exception):
@@ -89,7 +91,7 @@ class Leader:
         self._began = began
         self._upto = ""
         self._stopping = asyncio.Event()
-        self._failing: tuple[float, ScraperError] | None = None
+        self._failing: float | None = None  # since when
 
     def stop(self) -> None:
         """Lead no more; `run` returns None soon."""
@@ -120,12 +122,16 @@ class Leader:
             return
 
     def _cannot(self, error: ScraperError, recovery: Recovery) -> None:
-        """The outputs cannot be taken over here: perhaps another worker can."""
+        """The outputs cannot be taken over here: perhaps another worker can, or later."""
         now = self._parts.clock.monotonic()
         if self._failing is None:
-            self._failing = now, error
-            log.warning("this worker cannot write the crawl's output: %s", error.message)
-        if not recovery.others or now - self._failing[0] > ELSEWHERE:
+            self._failing = now
+            log.warning("this worker cannot write the crawl's output yet: %s", error.message)
+        if isinstance(error, JobError):  # somebody has it open
+            patience = max(self._parts.config.frontier.patience, ELSEWHERE)
+        else:
+            patience = ELSEWHERE if recovery.others else 0.0
+        if now - self._failing >= patience:
             raise error
 
     # ── while it leads ───────────────────────────────────────────────────────────────────

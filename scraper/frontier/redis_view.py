@@ -64,6 +64,12 @@ class View:
         due = min(self._earliest, self._looked + self._poll) if others else self._earliest
         return 0.0 if due <= now else due
 
+    def changed(self, workers: int) -> None:
+        """So many are alive by now. What one of them had may be to be had."""
+        if workers < self.workers:
+            self._earliest = 0.0
+        self.workers = workers
+
     def take(self, batch: Batch, commit: Commit, answer: Sequence[Any], now: float) -> Committed:
         """The answer of `commit.lua`, less its first word. Raises `ValueError` and others like it
         for what is none, and `DamagedState`."""

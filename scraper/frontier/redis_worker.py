@@ -274,10 +274,11 @@ class Worker:
         dead = self._locks.dead(self._run)
         try:
             told = (*self._times(), self._number, self._about(), *dead)
-            self.view.workers, _, reaped = self._ask(link, "beat", *told)
+            workers, _, reaped = self._ask(link, "beat", *told)
         except (GivenUp, DamagedState, JobError):
             return False  # the next commit hears it, too
         self._locks.buried(self._run, dead)
+        self.view.changed(workers)
         for worker, ended in zip(reaped[::2], reaped[1::2], strict=True):
             told_of = f" (ended: {', '.join(url for url, _ in _ends(ended))})" if ended else ""
             log.warning(
