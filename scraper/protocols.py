@@ -293,6 +293,15 @@ class Sink(Protocol):
     - `async reopen(position, aside) -> position`: see `Reopens`;
     - `keeps_items = False`: it delivers something else than the items, which need an output of
       their own besides; `-o FILE` does not take its place.
+
+    In a shared crawl (`CrawlInfo.shared`) a record is staged by one process and written by another,
+    for which it must be bytes, or JSON. There a sink may also have
+
+    - `fit(record) -> record`: called where it is to be written, in the order in which it is; for
+      what depends on records before it. Raises `ItemInvalid` to have the item rejected;
+    - `async resign()`: this worker, which has called `rewind`, will not write any more: let go of
+      what others need to do so. It goes on staging, and may be told to `rewind` again;
+    - `async place() -> str`: for what all workers must have in common besides: where it is.
     """
 
     recovery: Literal["rewind", "redo"]

@@ -19,7 +19,7 @@ from scraper.claims import Claims
 from scraper.errors import REASONS, ConfigError, DamagedState, ExtractionError, ItemInvalid
 from scraper.http import Request
 from scraper.observation import Lost, observe
-from scraper.pipelines import relay as relays
+from scraper.pipelines import entries
 from scraper.pipelines.chain import Chain
 from scraper.pipelines.page import Limits, StagedPage, group_records
 from scraper.pipelines.rejected import RejectedItems
@@ -230,7 +230,7 @@ def test_large_pages_are_compressed() -> None:
 
 
 def test_an_entry_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relays, "LARGEST", 100)
+    monkeypatch.setattr(entries, "LARGEST", 100)
     near = chain()
     told = {"records": [(0, bytes(range(200)))], "claims": [], "end": ("items",), "observed": None}
     with pytest.raises(ExtractionError, match="pass on") as caught:
