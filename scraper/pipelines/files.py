@@ -136,10 +136,6 @@ class Files:
         shared crawl, and one of them moves them to their places."""
         return await self.store.join()
 
-    async def resign(self) -> None:
-        """Another worker delivers from now on."""
-        await self.store.resign()
-
     async def process(self, item: Any, page: Page) -> Any:
         await self.store.check_ready()
         self._items += 1

@@ -119,11 +119,6 @@ class FileStore:
         self._index.open()
         return self.tree.join()
 
-    async def resign(self) -> None:
-        """Another worker delivers from now on."""
-        self._begun = False
-        await self._in_thread(self.tree.close)
-
     async def rewind(self, group: int | None) -> None:
         """Be where the run was at *group*, the last that was committed; None: it begins."""
         await self._in_thread(self._begin, group)

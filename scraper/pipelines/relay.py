@@ -46,7 +46,8 @@ class Relay:
         self._spider = spider
         self._sinks = chain.sinks
         self._rejected = chain.rejected
-        self._outputs = crc32("\0".join(sink.key for sink in chain.sinks).encode())
+        # Keys are paths, and workers on other machines may have the project elsewhere.
+        self._outputs = crc32("\0".join(type(sink).__name__ for sink in chain.sinks).encode())
         self._places = {id(sink): place for place, sink in enumerate(chain.sinks)}
         fits = {id(sink): getattr(sink, "fit", None) for sink in chain.sinks}
         self._fits: dict[int, Callable[[Any], Any]] = {n: fit for n, fit in fits.items() if fit}
@@ -114,7 +115,7 @@ class Relay:
         if head.outputs != self._outputs:
             raise DamagedState(
                 f"what {urls.redact(head.url)} came to was meant for other outputs than"
-                f" {', '.join(sink.key for sink in self._sinks)}",
+                f" {', '.join(type(sink).__name__ for sink in self._sinks)}",
                 hint="Let all workers of a crawl run with the same pipelines.",
             )
         page = _Relayed(head)
