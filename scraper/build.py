@@ -29,9 +29,10 @@ from scraper.pipelines.compression import COMPRESSED, plain_suffix
 from scraper.pipelines.page import Limits
 from scraper.pipelines.paths import rejected_path
 from scraper.pipelines.rejected import RejectedItems
+from scraper.pipelines.relay import MOST
 from scraper.pipelines.stdout import Stdout
 from scraper.politeness import policy_for
-from scraper.protocols import Clock, Downloader, Frontier, FrontierContext, Observer
+from scraper.protocols import Clock, Downloader, Frontier, FrontierContext, Observer, Shared
 from scraper.redaction import is_credential
 from scraper.spider import Spider
 from scraper.urls import redact
@@ -107,6 +108,7 @@ def build(
     *where*, *frontier_place*: what messages call the configuration's n-th pipeline, and frontier.
     """
     clock = LoopClock()
+    frontier = _frontier(spider, config.frontier, ledger, frontier_place, clock)
 
     def chain() -> Chain:
         stages = build_stages(config, root=root, output=output, where=where)
@@ -121,13 +123,14 @@ def build(
     return Parts(
         spider=spider,
         config=config,
-        frontier=_frontier(spider, config.frontier, ledger, frontier_place, clock),
+        frontier=frontier,
         downloader=_downloader(config, spider, clock),
         chain=chain(),
         clock=clock,
         page_limits=Limits(
             item_size=int(config.crawl.max_item_size),
             items=config.crawl.max_items_per_page,
+            page=MOST if isinstance(frontier, Shared) else 0,
             directory=ledger.parent if ledger is not None else None,
         ),
         random=random.random,

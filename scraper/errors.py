@@ -308,13 +308,6 @@ REASONS: dict[str, Reason] = _table(
         "raise it, or look for a loop that never ends",
     ),
     Reason(
-        "output_too_large",
-        "failure",
-        False,
-        "more from one page than workers that share a crawl pass on to each other (32 MB)",
-        "yield less from one page, or crawl with one process",
-    ),
-    Reason(
         "too_many_links",
         "skip",
         False,
@@ -332,7 +325,7 @@ REASONS: dict[str, Reason] = _table(
         "output_too_large",
         "failure",
         False,
-        "a page with more than 64 MB of items, which a shared crawl does not store",
+        "a page with more than 32 MB of items, which a shared crawl does not store",
         "fewer of them, or smaller ones",
     ),
     Reason("stage_error", "item", False, "a pipeline stage raised"),

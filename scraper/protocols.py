@@ -215,7 +215,7 @@ class CrawlInfo:
     `resumed`: an earlier process of this run was here. `fetch`: `self.fetch` of the spider;
     `download`: to a file. Both work while the crawl runs. `version`: of the spider. `shared`:
     workers share it (see `Shared`): what is staged here is written by the one that leads, this one
-    or another. Every worker opens every stage, and a sink takes its output with `rewind` only.
+    or another. Every worker opens every stage; a sink takes its output with `rewind`, not before.
     """
 
     spider: str
@@ -293,6 +293,15 @@ class Sink(Protocol):
     - `async reopen(position, aside) -> position`: see `Reopens`;
     - `keeps_items = False`: it delivers something else than the items, which need an output of
       their own besides; `-o FILE` does not take its place.
+
+    In a shared crawl (`CrawlInfo.shared`) a record is staged by one process and written by another,
+    for which it must be bytes, or JSON. There a sink may also have
+
+    - `fit(record) -> record`: called where it is to be written, in the order in which it is; for
+      what depends on records before it. Raises `ItemInvalid` to have the item rejected;
+    - `async place() -> str`: for what all workers must have in common besides: where it is.
+
+    Every worker opens its sinks, for staging; the one that leads makes and opens others, to write.
     """
 
     recovery: Literal["rewind", "redo"]

@@ -171,11 +171,6 @@ class AppendSink:
     async def rewind(self, position: Any) -> None:
         await self.files.rewind(self._read(position))
 
-    async def resign(self) -> None:
-        """Another worker writes from now on."""
-        self.records = None
-        await self.files.let_go()
-
     async def recall(self, position: Any) -> None:
         """What was committed, to a process that only publishes."""
         self.files.recall(self._read(position))

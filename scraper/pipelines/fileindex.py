@@ -77,6 +77,9 @@ class FileIndex:
             self.close()
 
     def open(self) -> None:
+        """Idempotent."""
+        if self._db is not None:
+            return
         with self._named():
             if not self.path.exists():
                 flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -93,6 +93,7 @@ class Files:
         self._root = Path()
         self._inner = ""  # what of the directory depends on the item
         self._items = 0
+        self._shared = False
         self._store: FileStore | None = None
         self._fetcher: FileFetcher | None = None
 
@@ -114,7 +115,7 @@ class Files:
         by_item = "item" in placeholders(template)
         self._where = resolve(template, crawl, {"item": "{item}"} if by_item else None)
         require_directory(self._where, crawl)
-        self._root = _normal(crawl.root)
+        self._root, self._shared = _normal(crawl.root), crawl.shared
         base, inner = _fixed(self._where)
         self._inner = inner
         store = FileStore(base, crawl)
@@ -130,8 +131,13 @@ class Files:
     async def rewind(self, position: Any) -> None:
         await self.store.rewind(None if position is None else _group(self.key, position))
 
+    async def place(self) -> str:
+        """What tells the directory from another machine's: files come in by all workers of a
+        shared crawl, and one of them moves them to their places."""
+        return await self.store.join()
+
     async def process(self, item: Any, page: Page) -> Any:
-        self.store.check_complete()
+        await self.store.check_ready()
         self._items += 1
         wishes = self._wishes(item, page)
         found = await self._met(wishes)
@@ -189,7 +195,7 @@ class Files:
             listed = ", ".join(f"{reason} {n:,}" for reason, n in lost.items())
             log.warning("files: %s did not come: %s", f"{sum(lost.values()):,}", listed)
         unseen = [name for name in self._fields.names if name not in self._fields.seen]
-        if self._items and unseen:
+        if self._items and unseen and not self._shared:
             log.warning("files: no item had the field %s", ", ".join(unseen))
 
     # ── one item

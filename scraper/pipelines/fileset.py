@@ -383,24 +383,13 @@ class FileSet:
         if file.aside is not None:
             self.aside[str(file.path)] = str(file.aside)
 
-    async def let_go(self) -> None:
-        """Another process of the crawl writes from now on: be as after `open`."""
-        await self._close()
-        self.streams.clear()
-        if not self.by_item:
-            self._stream("")
-        self._known = self._nothing = self._torn = False
-
-    async def _close(self) -> None:
-        for stream in self.streams.values():
-            files = {id(file): file for file in (stream.first, stream.file) if file}
-            stream.first = stream.file = None
-            for file in files.values():
-                await file.aclose()
-
     async def aclose(self) -> None:
         """Let go of the files; what is unfinished stays for the next process."""
         try:
-            await self._close()
+            for stream in self.streams.values():
+                for file in {
+                    id(file): file for file in (stream.first, stream.file) if file
+                }.values():
+                    await file.aclose()
         finally:
             self._thread.shutdown(wait=False)

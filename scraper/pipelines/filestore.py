@@ -87,6 +87,8 @@ class FileStore:
         self._applied = 0
         self._expected = 0
         self._begun = False
+        self._shared = crawl.shared
+        self._here = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="file")
 
@@ -107,6 +109,16 @@ class FileStore:
 
         await self._in_thread(look)
 
+    async def join(self) -> str:
+        """In a shared crawl, be ready for downloads; what tells this directory from another."""
+        if not self._here:
+            self._here = await self._in_thread(self._join)
+        return self._here
+
+    def _join(self) -> str:
+        self._index.open()
+        return self.tree.join()
+
     async def rewind(self, group: int | None) -> None:
         """Be where the run was at *group*, the last that was committed; None: it begins."""
         await self._in_thread(self._begin, group)
@@ -114,7 +126,7 @@ class FileStore:
     def _begin(self, group: int | None) -> None:
         self._index.open()
         self.tree.begin()
-        if group is None:
+        if group is None and not self._shared:
             self._index.set_run(self._run, 0, Counter())
         self._expected = group or 0
         self._applied, self.counts = self._index.run(self._run)
@@ -141,6 +153,13 @@ class FileStore:
                 self._index.close()
 
         await self._in_thread(note)
+
+    async def check_ready(self) -> None:
+        """Before a download. Raises `DamagedState` when less was delivered than was committed."""
+        if self._shared:
+            await self.join()
+        if self._begun or not self._shared:
+            self.check_complete()
 
     def check_complete(self) -> None:
         """Raises `DamagedState` when less was delivered than was committed."""

@@ -5,6 +5,10 @@
     DIRECTORY/images/3f/3f2a….png         what committed items point to
     DIRECTORY/.index.sqlite               which URL gave which file
     DIRECTORY/.incoming/RUN/              downloads whose pages are not committed yet
+    DIRECTORY/.incoming/RUN/.here         in a shared crawl: what tells this directory from others
+
+The workers of a shared crawl bring files into one place, which is locked by the one that writes.
+What dead ones have left there is removed at the end: nobody knows whether its page is committed.
 
 Every step below the directory is taken from an open directory to the next, following no link.
 All methods block: call them in a thread.
@@ -30,7 +34,7 @@ from scraper.protocols import CrawlInfo
 
 __all__ = ["FileTree", "Move"]
 
-INCOMING = ".incoming"
+INCOMING, HERE = ".incoming", ".here"
 ONCE = "once-"
 """How the places begin of runs that leave no state: what a dead one left is nobody's."""
 
@@ -62,6 +66,7 @@ class FileTree:
         self.incoming = base / INCOMING / self.place
         self._mark = secrets.token_hex(4)  # of this process: what else comes in is left over
         self._count = 0
+        self._shared = crawl.shared
         self._base = -1
         self._lock = -1
 
@@ -88,6 +93,20 @@ class FileTree:
                 if tries == TRIES - 1:
                     raise
         _sync(self._base)
+
+    def join(self) -> str:
+        """Make the run's place, unless another worker has; what tells it from that of others.
+
+        For a shared crawl: workers that find something else have another directory of that name.
+        """
+        self.incoming.mkdir(0o700, parents=True, exist_ok=True)
+        here, mine = self.incoming / HERE, self.incoming / f"{HERE}-{self._mark}"
+        if not here.exists():
+            mine.write_text(secrets.token_hex(8))
+            with suppress(FileExistsError):
+                here.hardlink_to(mine)
+            mine.unlink()
+        return here.read_text()
 
     def _take_place(self) -> int:
         with self._opened(INCOMING) as incoming:
@@ -118,7 +137,7 @@ class FileTree:
     def clean(self, *, everything: bool = False) -> None:
         """Remove what came in and was never committed: by earlier processes, or *everything*."""
         for name in _names(self._lock):
-            if everything or not name.startswith(f"{self._mark}-"):
+            if everything or not (self._shared or name.startswith(f"{self._mark}-")):
                 os.unlink(name, dir_fd=self._lock)
         if everything:
             with suppress(OSError):
