@@ -112,7 +112,7 @@ class Worker:
             self._locks.take(self._run, self.name)
             self._locks.buried(old, dead)
             found, stored, version = self._recovery(link, outputs=leader is None)
-            self.view.open(stored, version, self._context.wall())
+            self.view.open(self._number, stored, version, self._context.wall())
             self.view.pending = found.pending
             found.unclean = bool(reaped)
             found.ended = [end for ended in reaped[1::2] for end in _ends(ended)]
