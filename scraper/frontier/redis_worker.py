@@ -128,7 +128,8 @@ class Worker:
         """Leave; *clean*: what this worker has goes back uncharged."""
         try:
             if clean and self._number and not self._is_lost():
-                with Link(self._url, patience=FIRST) as link:
+                patience = min(FIRST, self._patience) if self._failure is None else 0.0
+                with Link(self._url, patience=patience) as link:
                     _, self.view.pending = self._ask(link, "leave")
         except ScraperError:
             if self._failure is None:  # else it has been reported, and this is its echo
