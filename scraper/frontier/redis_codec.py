@@ -49,6 +49,12 @@ MAX_ROBOTS = 64 << 10
 
 SIGNED = 1 << 63
 WHOLE = 1 << 64
+LOW = (1 << 24) - 1
+"""Fingerprints are stored as signed numbers, which is what Redis keeps compactly, in buckets by
+their low bits."""
+
+IDS = 1 << 30
+"""Ids that one worker can give to requests: its number tells them from those of others."""
 
 HEARD = frozenset({"start", "phase", "ending", "result"})
 """Blobs that every worker must hear of."""

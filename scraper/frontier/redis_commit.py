@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from scraper.frontier.core import at_rest
 from scraper.frontier.hosts import clip
 from scraper.frontier.redis_codec import (
+    LOW,
     MAX_ENTRY,
     MAX_OUTPUT,
     MAX_ROBOTS,
@@ -31,11 +32,13 @@ __all__ = ["Commit"]
 
 
 class Known(Protocol):
-    """What a worker has: leases by id, and by slot which of them are there; what was seen."""
+    """What a worker has: leases by id, and by slot which of them are there; what was seen lately;
+    the last id that it gave to a request."""
 
     leases: dict[int, Held]
     hosts: dict[str, set[int]]
     recent: Recent
+    last_id: int
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ class Commit:
         self._check()
         self._failures: list[bytes] = []
         ends = self._ends()
-        groups = self._groups(known.recent)
+        groups = self._groups(known)
         output = self._output()
         self.arguments: list[Any] = [
             *ends,
@@ -147,17 +150,18 @@ class Commit:
                 rejects.append(utf8(head) + _payload(settled, held))
         return [len(rejects), *rejects]
 
-    def _groups(self, seen: Recent) -> list[Group]:
+    def _groups(self, known: Known) -> list[Group]:
         groups: dict[tuple[str, int, str], Group] = {}
         heads: dict[tuple[int, int, bool, int], bytes] = {}
         numbers = self.fingerprints
         here: set[int] = set()
+        next_id = known.last_id
         for found in _found(self._batch):
             number, chain = found.fingerprint, found.chain
             if number is None:
                 kind = "any"
             elif not chain:
-                if number in here or number in seen:
+                if number in here or number in known.recent:
                     self.duplicates += 1
                     continue
                 here.add(number)
@@ -176,15 +180,20 @@ class Commit:
             told = (found.depth, found.attempt, found.start, priority)
             head = heads.get(told)
             if head is None:
-                head = heads[told] = b"%d %d %d 0 %d\n" % told
+                head = heads[told] = b" %d %d %d 0 %d\n" % told
+            next_id += 1
             group.n += 1
+            group.arguments.append(b"%d%b%b" % (next_id, head, payload))
             if number is None:
-                group.arguments.append(head + payload)
                 continue
             if kind == "redirect":
                 group.urls.append(found.request.url)
-            group.arguments += (number - WHOLE if number >= SIGNED else number, head + payload)
+            group.arguments += (
+                f"{number & LOW:06x}",
+                number - WHOLE if number >= SIGNED else number,
+            )
             numbers.append(number)
+        known.last_id = next_id  # never used again, whatever becomes of this
         # Redirects are numbered in the order in which the script meets them.
         self.redirects = [url for group in groups.values() for url in group.urls]
         return list(groups.values())

@@ -108,7 +108,6 @@ class Link:
         *,
         patience: float,
         stopping: threading.Event | None = None,
-        answer: float = ANSWER,
         quiet: bool = False,
     ) -> None:
         self.place = redact(url)
@@ -123,8 +122,8 @@ class Link:
                 retry=Retry(NoBackoff(), 0),  # what may be asked again is known here
                 protocol=2,
                 decode_responses=False,
-                socket_timeout=answer,
-                socket_connect_timeout=answer,
+                socket_timeout=ANSWER,
+                socket_connect_timeout=ANSWER,
                 client_name="scraper",
             )
             self._client.response_callbacks.clear()  # answers as they come
@@ -214,6 +213,8 @@ class Link:
             )
         if "WRONGTYPE" in text:
             return damaged(self.place, f"under its keys lies what no crawl has written: {text}")
+        if "user_script" in text:  # they refuse by an answer; they fail at what they do not know
+            return damaged(self.place, f"a script failed at what it found there: {text}")
         if isinstance(error, ResponseError):
             return JobError(f"{self.place} refuses a command: {text}")
         return UsageError(

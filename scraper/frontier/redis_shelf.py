@@ -14,7 +14,7 @@ __all__ = ["Shelved", "crawls", "forget_retired", "remove", "set_aside", "shelve
 STEP = 500
 """Keys that are removed at once, so that the server is never long at it."""
 
-GENERATIONS = 5
+GENERATIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ def _keys(link: Link, prefix: str) -> Iterator[str | bytes]:
     start = prefix.encode()
     for generation in range(GENERATIONS):
         if link.ask("HEXISTS", f"{prefix}counters", f".seen:{generation}"):
-            for bucket in range(1 << (12 + 4 * generation)):
-                yield f"{prefix}s:{generation}:{bucket}"
+            for bucket in range(16 ** (3 + generation)):
+                yield f"{prefix}s:{bucket:0{3 + generation}x}"
     for stage in link.ask("SMEMBERS", f"{prefix}claims"):
         yield start + b"claims:" + stage
     for worker in link.ask("ZRANGE", f"{prefix}workers", 0, -1):

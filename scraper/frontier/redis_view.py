@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scraper.frontier.redis_codec import (
+    IDS,
     Held,
     Recent,
     granted,
@@ -39,6 +40,7 @@ class View:
         self.leases: dict[int, Held] = {}
         self.hosts: dict[str, set[int]] = {}
         self.recent = Recent()
+        self.last_id = 0
         self.pending = 0
         self.workers = 1
         self.leads = False
@@ -50,8 +52,9 @@ class View:
         self._looked = 0.0
         self._poll = POLL
 
-    def open(self, stored: Mapping[str, bytes], version: int, now: float) -> None:
-        """The blobs as they are stored, and the version of the news among them."""
+    def open(self, number: int, stored: Mapping[str, bytes], version: int, now: float) -> None:
+        """The worker's *number*; the blobs as they are stored, and the news' version in them."""
+        self.last_id = number * IDS
         self._parts = {name: blob for name, blob in stored.items() if is_own_part(name)}
         self.version = version
         self._looked = now

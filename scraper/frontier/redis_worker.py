@@ -112,7 +112,7 @@ class Worker:
             self._locks.take(self._run, self.name)
             self._locks.buried(old, dead)
             found, stored, version = self._recovery(link, outputs=leader is None)
-            self.view.open(stored, version, self._context.wall())
+            self.view.open(self._number, stored, version, self._context.wall())
             self.view.pending = found.pending
             found.unclean = bool(reaped)
             found.ended = [end for ended in reaped[1::2] for end in _ends(ended)]
@@ -128,7 +128,8 @@ class Worker:
         """Leave; *clean*: what this worker has goes back uncharged."""
         try:
             if clean and self._number and not self._is_lost():
-                with Link(self._url, patience=FIRST) as link:
+                patience = min(FIRST, self._patience) if self._failure is None else 0.0
+                with Link(self._url, patience=patience) as link:
                     _, self.view.pending = self._ask(link, "leave")
         except ScraperError:
             if self._failure is None:  # else it has been reported, and this is its echo

@@ -25,6 +25,7 @@ class Proxy:
         self._limit: int | None = None
         self._reached: Callable[[], object] = lambda: None
         self._hang_up = 0
+        self._lose = 0
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
 
@@ -48,6 +49,11 @@ class Proxy:
         """Close the next *connections* as soon as something is sent on them."""
         with self._lock:
             self._hang_up = connections
+
+    def lose_answers(self, connections: int) -> None:
+        """Close the next *connections* that are answered, in place of passing the answer on."""
+        with self._lock:
+            self._lose = connections
 
     def let_go(self) -> None:
         """Pass on what comes from here on."""
@@ -91,5 +97,14 @@ class Proxy:
     def _down(self, far: socket.socket, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := far.recv(16_384):
+                if self._is_lost():
+                    far.shutdown(socket.SHUT_RDWR)
+                    break
                 near.sendall(data)
             near.shutdown(socket.SHUT_WR)
+
+    def _is_lost(self) -> bool:
+        with self._lock:
+            lost = self._lose > 0
+            self._lose -= lost
+            return lost

@@ -108,24 +108,22 @@ end
 
 -- What was found --------------------------------------------------------------------------------
 
-local totals = call('HMGET', P .. 'counters', '.last', '.seen')
-local last, seen = tonumber(totals[1] or 0), tonumber(totals[2] or 0)
-local first, known = last, seen
 local generation = tonumber(meta[2] or 0)
-local duplicates, refused, nth = 0, {}, 0
+local admitted, seen, duplicates, refused, nth = 0, 0, 0, {}, 0
 
--- Buckets of 256 numbers, on average, are what Redis keeps as plain arrays. When a generation has
--- so many, the next begins, of 16 times as many buckets; what is old stays where it is.
-local sizes, places = {}, {}
-for g = 0, generation do sizes[g], places[g] = 2 ^ (12 + 4 * g), P .. 's:' .. g .. ':' end
-local size, place_of = sizes[generation], places[generation]
-
-local function new(fingerprint)
-  local low = tonumber(sub(fingerprint, -9))
-  for g = 0, generation - 1 do
-    if call('SISMEMBER', places[g] .. low % sizes[g], fingerprint) == 1 then return false end
+-- Fingerprints lie in buckets by their low 24 bits, of which the client tells the hexadecimal
+-- digits: the first three name a bucket of generation 0, four one of generation 1 … Redis keeps up
+-- to 512 numbers as a plain array; when a generation's buckets have 256 on average, the next
+-- begins, with 16 times as many. What is old stays where it is.
+local function new(digits, fingerprint)
+  for older = 0, generation - 1 do
+    if call('SISMEMBER', P .. 's:' .. sub(digits, 1, 3 + older), fingerprint) == 1 then
+      return false
+    end
   end
-  if call('SADD', place_of .. low % size, fingerprint) == 0 then return false end
+  if call('SADD', P .. 's:' .. sub(digits, 1, 3 + generation), fingerprint) == 0 then
+    return false
+  end
   seen = seen + 1
   return true
 end
@@ -135,31 +133,31 @@ for _ = 1, ARGV[at] do -- groups: slot, priority, kind, n; then n requests
   local queued, filled = {}, 0
   at = at + 4
   for _ = 1, n do
-    local admitted, rest
+    local entry, fresh = ARGV[at + 1], true
     if kind == 'any' then -- not asked whether it was seen
-      admitted, rest = true, ARGV[at + 1]
       at = at + 1
     else
-      admitted, rest = new(ARGV[at + 1]), ARGV[at + 2]
-      at = at + 2
+      fresh = new(ARGV[at + 2], ARGV[at + 3])
+      at = at + 3
       if kind == 'own' then -- a redirect into its own chain
-        admitted = true
+        fresh = true
       elseif kind == 'redirect' then
         nth = nth + 1
-        if not admitted then
+        if not fresh then
           refused[#refused + 1] = nth
-          local depth, attempt, start = match(rest, '^(%d+) (%d+) (%d)')
-          bury(0, depth, attempt, start, 'redirect_duplicate', payload(rest))
+          local _, depth, attempt, start = header(entry)
+          bury(0, depth, attempt, start, 'redirect_duplicate', payload(entry))
         end
       end
     end
-    if admitted then
-      last, filled = last + 1, filled + 1
-      queued[filled] = last .. ' ' .. rest
+    if fresh then
+      filled = filled + 1
+      queued[filled] = entry
     else
       duplicates = duplicates + 1
     end
   end
+  admitted = admitted + filled
   if filled > 0 then
     many('RPUSH', queue_of(slot, priority), queued)
     if priority ~= '0' then banded(slot, priority) end
@@ -167,12 +165,12 @@ for _ = 1, ARGV[at] do -- groups: slot, priority, kind, n; then n requests
   end
 end
 at = at + 1
-local admitted = last - first
-if admitted > 0 then call('HSET', P .. 'counters', '.last', last) end
-if seen > known then
-  call('HSET', P .. 'counters', '.seen', seen)
-  local filled = call('HINCRBY', P .. 'counters', '.seen:' .. generation, seen - known)
-  if filled >= 256 * size then call('HSET', P .. 'meta', 'generation', generation + 1) end
+if seen > 0 then
+  count('.seen', seen)
+  local filled = call('HINCRBY', P .. 'counters', '.seen:' .. generation, seen)
+  if generation < 3 and filled >= 256 * 16 ^ (3 + generation) then
+    call('HSET', P .. 'meta', 'generation', generation + 1)
+  end
 end
 count('.pending', admitted - #settled + again)
 
