@@ -106,10 +106,10 @@ class Gate:
                     host.dry = True
         for granted in leases:
             host = self.roster.host(granted.host, granted.state)
+            if self.sharing is not None:
+                self.sharing.granted(host, granted, now, self._clock.wall())
             if not host.held:
                 host.held, host.dry = True, False
-                if self.sharing is not None:
-                    self.sharing.came(host, granted, now, self._clock.wall())
             host.asked = False
             self._held[host.key] = host
             host.leases.extend(granted.requests)

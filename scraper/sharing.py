@@ -47,8 +47,8 @@ class Tenure:
     """How a host is held here.
 
     `until`: it may be used as long as that, whoever wishes for it. `owed`: nothing was started
-    since it came. `wished`: another worker waits for it. `pledged`: leases, first in line, of which
-    the ledger says that they were sent. `out`: those that were dispatched and not settled, by id.
+    since it came. `wished`: another worker waits for it. `pledged`: leases, first in line, that are
+    sent before it goes. `out`: those that were dispatched and not settled, by id.
     """
 
     until: float = -math.inf
@@ -105,8 +105,16 @@ class Sharing:
 
     # ── how a host is held ───────────────────────────────────────────────────────────────
 
-    def came(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
-        """The frontier handed out *host*: what was known here of its pace is of the past."""
+    def granted(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
+        """The frontier handed out *host*, or more of one that is held."""
+        if not host.held:
+            self._came(host, granted, now, wall)
+        for lease in granted.requests:
+            if lease.alone:  # nothing goes before it is through
+                self.pledged(host, lease)
+
+    def _came(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
+        """What was known here of the host's pace is of the past: another had it meanwhile."""
         host.state = HostState.load(granted.state, host.policy, now, wall)
         host.origin.restore(granted.robots, self._agent, now, wall)
         if host.origin.robots is not None:
@@ -149,7 +157,7 @@ class Sharing:
         tenure.pledged -= tenure.pledged > 0
 
     def pledged(self, host: Host, lease: Lease) -> None:
-        """It is back, first in line, and the ledger says that it was sent: so it must be."""
+        """It is first in line and must be sent: the ledger says that it was, or waits for it."""
         tenure = self._tenures[host]
         tenure.out.discard(lease.id)
         tenure.pledged += 1
