@@ -116,12 +116,6 @@ class Gate:
             self.leased += len(granted.requests)
             self.touch(host, now)
 
-    def settled(self, host: Host, lease: Lease) -> None:
-        """What became of a page that `next_page` gave is known."""
-        host.busy_pages -= 1
-        if self.sharing is not None:
-            self.sharing.settled(host, lease)
-
     def put_back(self, host: Host, lease: Lease) -> None:
         """A page that `next_page` gave and that was not started after all: first in line again."""
         host.busy_pages -= 1

@@ -255,7 +255,9 @@ class Scheduler:
     def _settle(self, outcome: Outcome) -> None:
         """The one place where a unit of work ends."""
         lease, verdict = outcome.lease, outcome.verdict
-        self.gate.settled(outcome.host, lease)
+        outcome.host.busy_pages -= 1
+        if self.gate.sharing is not None:
+            self.gate.sharing.settled(outcome.host, lease)
         self.inflight -= 1
         if self._solo is lease:
             self._solo = None

@@ -12,6 +12,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,11 @@ class Store:
             assert owner == worker, f"{lease.request.url} is settled by {worker}, not by {owner}"
             if isinstance(verdict := settled.verdict, Again):
                 again = Lease(
-                    lease.id, lease.host, lease.request, lease.depth, lease.attempt + verdict.charged
+                    lease.id,
+                    lease.host,
+                    lease.request,
+                    lease.depth,
+                    lease.attempt + verdict.charged,
                 )
                 self.line(lease.host).queue.append((verdict.at, again))
                 continue
@@ -158,11 +163,10 @@ class Store:
         return leases
 
     def next_due(self) -> float | None:
-        now, dates = self.wall(), [math.inf]
-        for line in self.lines.values():
-            if line.queue and not line.held:
-                dates.append(max(line.due, min(at for at, _ in line.queue)))
-        due = min(dates)
+        now = self.wall()
+        lines = [line for line in self.lines.values() if line.queue and not line.held]
+        dates = [max(line.due, min(at for at, _ in line.queue)) for line in lines]
+        due = min(dates, default=math.inf)
         return None if not self.pending else 0.0 if due <= now else due
 
 
@@ -240,7 +244,7 @@ class Web:
         beside = tuple(who for who, where in self.going if where == host)
         self.going.append((worker, host))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.clock.call_at(began + self.latency, lambda: done.done() or done.set_result(None))
+        self.clock.call_at(began + self.latency, lambda: self._answer(done))
         try:
             await done
         finally:
@@ -252,6 +256,11 @@ class Web:
         if isinstance(answer, FetchError):
             raise answer
         return answer
+
+    @staticmethod
+    def _answer(done: asyncio.Future[None]) -> None:
+        if not done.done():
+            done.set_result(None)
 
     def seen(self, host: str, path: str = "") -> list[Seen]:
         found = [s for s in self.log if s.host == host and s.path.startswith(path)]
@@ -359,7 +368,7 @@ class World:
 
     def apart(self, host: str, seconds: float) -> None:
         starts = [seen.at for seen in self.web.seen(host)]
-        for one, other in zip(starts, starts[1:], strict=False):
+        for one, other in pairwise(starts):
             assert other - one >= seconds - 1e-6, (one, other)
 
     def clean(self) -> None:
@@ -371,3 +380,8 @@ class World:
 
     def fetched(self, host: str, path: str = "") -> Counter[str]:
         return Counter(seen.path for seen in self.web.seen(host, path))
+
+    def clean_but_for(self, reason: str) -> None:
+        """As `clean`, but that pages have ended with *reason*."""
+        self.store.dead = [told for told in self.store.dead if not told.startswith(reason)]
+        self.clean()
