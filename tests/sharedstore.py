@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,16 @@ from typing import Any
 from scraper import urls
 from scraper.config import Config
 from scraper.downloads import Downloads
-from scraper.engine import Engine, Parts
+from scraper.engine import Engine
 from scraper.errors import FetchError
 from scraper.events import Stop
 from scraper.http import Request, Response
 from scraper.observers import Observers
 from scraper.parsing import Parsing
+from scraper.parts import Parts
 from scraper.pipelines.chain import Chain
 from scraper.pipelines.page import Limits
+from scraper.protocols import Shared
 from scraper.slots import host_of
 from scraper.spider import Spider
 from scraper.testing.clock import ManualClock
@@ -44,6 +47,9 @@ from scraper.work import (
 
 WISH = 2.0
 """Seconds for which a wish is remembered."""
+
+LOOK = 0.5
+"""Seconds after which an idle worker looks again."""
 
 
 @dataclass
@@ -171,11 +177,12 @@ class Store:
 
 
 class Frontend:
-    """The store as one worker sees it: `Frontier` and, by its methods, `Shared`."""
+    """The store as one worker sees it."""
 
     def __init__(self, store: Store, worker: str) -> None:
         self.store = store
         self.worker = worker
+        self.looked = 0.0
 
     @property
     def pending(self) -> int:
@@ -190,15 +197,28 @@ class Frontend:
     async def commit(self, batch: Batch) -> Committed:
         await asyncio.sleep(0)
         committed = self.store.commit(self.worker, batch)
+        self.looked = self.store.wall()
         await asyncio.sleep(0)
         return committed
 
     def next_due(self) -> float | None:
-        return self.store.next_due()
+        due = self.store.next_due()  # or when to look whether others have brought something
+        return None if due is None else min(due, self.looked + LOOK)
 
     async def aclose(self, *, clean: bool = True) -> None: ...
 
-    async def begin(self, state: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    def peek(self) -> Recovery | None:
+        return None
+
+    def retire(self) -> object:
+        return None
+
+    def set_aside(self, reason: str) -> object:
+        return None
+
+    async def begin(
+        self, state: Mapping[str, bytes], claims: Mapping[str, array[int]]
+    ) -> Mapping[str, bytes]:
         return state
 
     async def lead(self) -> Recovery | None:
@@ -288,6 +308,7 @@ class Worker:
             observers=Observers(),
             parsing=Parsing("never"),
         )
+        assert isinstance(frontier, Shared)
         self.engine = Engine(parts, Recovery())
         self.gate = self.engine.scheduler.gate
         self.downloads = Downloads(
@@ -297,6 +318,7 @@ class Worker:
         self.ended: asyncio.Task[Stop] | None = None
 
     async def run(self) -> Stop:
+        self.engine.seed(False)  # each pulls a `start()` of its own
         ending = await self.engine.run()
         await self._frontier.commit(self.engine.scheduler.last_batch())
         return ending
