@@ -121,13 +121,17 @@ class Gate:
         host.busy_pages -= 1
         host.leases.appendleft(lease)
         self.leased += 1
+        now = self._clock.monotonic()
         if self.sharing is not None:
-            self.sharing.pledged(host, lease)
-        self.touch(host, self._clock.monotonic())
+            self.sharing.back(host, lease, now)
+        self.touch(host, now)
 
-    def withdraw(self, ids: Collection[int]) -> Iterator[Lease]:
-        """Take those leases out of the lines."""
+    def withdraw(self, ids: Collection[int], *, closing: bool = False) -> Iterator[Lease]:
+        """Take those leases out of the lines: of hosts that others wait for, or (*closing*) all."""
+        now, sharing = self._clock.monotonic(), self.sharing
         for host in self._held.values():
+            if not closing and (sharing is None or not sharing.leaves(host, now)):
+                continue
             for lease in [lease for lease in host.leases if lease.id in ids]:
                 host.leases.remove(lease)
                 self.leased -= 1

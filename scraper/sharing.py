@@ -47,14 +47,15 @@ class Tenure:
     """How a host is held here.
 
     `until`: it may be used as long as that, whoever wishes for it. `owed`: nothing was started
-    since it came. `wished`: another worker waits for it. `pledged`: leases, first in line, that are
-    sent before it goes. `out`: those that were dispatched and not settled, by id.
+    since it came. `wished`: another worker waits for it. `alone`: leases, first in line, beside
+    which nothing may go: they go before the host does. `out`: those that were dispatched and not
+    settled, by id.
     """
 
     until: float = -math.inf
     owed: bool = False
     wished: bool = False
-    pledged: int = 0
+    alone: int = 0
     out: set[int] = field(default_factory=set)
 
     def lasts(self, now: float) -> bool:
@@ -109,9 +110,7 @@ class Sharing:
         """The frontier handed out *host*, or more of one that is held."""
         if not host.held:
             self._came(host, granted, now, wall)
-        for lease in granted.requests:
-            if lease.alone:  # nothing goes before it is through
-                self.pledged(host, lease)
+        self._tenures[host].alone += sum(lease.alone for lease in granted.requests)
 
     def _came(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
         """What was known here of the host's pace is of the past: another had it meanwhile."""
@@ -139,7 +138,7 @@ class Sharing:
         if not host.held:
             return False
         tenure = self._tenures[host]
-        return tenure.lasts(now) or (pages and tenure.pledged > 0)
+        return tenure.lasts(now) or (pages and tenure.alone > 0)
 
     def started(self, host: Host) -> None:
         """An exchange starts."""
@@ -154,13 +153,14 @@ class Sharing:
         """A page leaves the line; until it is `settled` its lease stays, wherever its host goes."""
         tenure = self._tenures[host]
         tenure.out.add(lease.id)
-        tenure.pledged -= tenure.pledged > 0
+        tenure.alone -= lease.alone
 
-    def pledged(self, host: Host, lease: Lease) -> None:
-        """It is first in line and must be sent: the ledger says that it was, or waits for it."""
+    def back(self, host: Host, lease: Lease, now: float) -> None:
+        """It is in line again, as the ledger had to know of it first; so it shall have its time."""
         tenure = self._tenures[host]
         tenure.out.discard(lease.id)
-        tenure.pledged += 1
+        tenure.alone += lease.alone
+        tenure.until, tenure.owed = max(tenure.until, now), True
 
     def settled(self, host: Host, lease: Lease) -> None:
         """What became of a page is known."""

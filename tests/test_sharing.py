@@ -22,8 +22,8 @@ X, Y = "http://x.example", "http://y.example"
 DELAY = 0.2
 
 
-def config(**politeness: Any) -> Config:
-    crawl = Crawl(scope="any", concurrency=8, max_depth=0)
+def config(fetch_wait: float = 60.0, **politeness: Any) -> Config:
+    crawl = Crawl(scope="any", concurrency=8, max_depth=0, fetch_wait=fetch_wait)
     told = {"robots": False, "delay": DELAY, "adaptive": False, "per_host": 4} | politeness
     return Config(crawl=crawl, politeness=Politeness(**told))
 
@@ -256,7 +256,7 @@ async def test_tries_for_a_robots_txt_that_fails_are_those_of_all_workers() -> N
     def site(worker: str, request: Request) -> Response:
         return page(request, 500 if request.url == f"{API}/robots.txt" else 404)
 
-    world = World(site, config(robots=True))
+    world = World(site, config(fetch_wait=300.0, robots=True))
     for n in range(2):
         pages = [f"http://site{n}.example/{m}" for m in range(3)]
         world.add(Pages(pages, visit=ask, accept=[404]))
