@@ -17,7 +17,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
@@ -27,7 +27,7 @@ from scraper.politeness import Exchange
 from scraper.protocols import Clock
 from scraper.roster import Roster
 from scraper.sharing import Sharing
-from scraper.work import HostLease, HostReturn, Lease, Want
+from scraper.work import Committed, HostLease, HostReturn, Lease, Want
 
 __all__ = ["Gate"]
 
@@ -165,15 +165,18 @@ class Gate:
         """Whether there is something that needs a commit, though no page has ended."""
         return self.sharing is not None and self.sharing.asks_at <= now
 
-    def others(self, wished: Iterable[str], quiet: Mapping[str, float]) -> None:
-        """What a commit has told of other workers: see `Committed`."""
+    def hear(self, committed: Committed) -> None:
+        """What a commit has told of other workers."""
+        if self.sharing is None:
+            return
         now, wall = self._clock.monotonic(), self._clock.wall()
-        for key in wished:
-            if self.sharing is not None and (host := self._held.get(key)) is not None:
+        for key in committed.wished:
+            if (host := self._held.get(key)) is not None:
                 self.sharing.wish(host, now)
-        for key, until in quiet.items():
+        for key, until in committed.quiet.items():
             if (host := self.roster.find(key)) is not None:
                 host.state.hush(now, now + until - wall)
+        self.sharing.share(self._held.values(), committed.hungry, now)
 
     def low(self) -> list[str]:
         """Held hosts that could use more requests than they have here; they are asked about.

@@ -437,6 +437,6 @@ class Scheduler:
             batch.want,
             (found.host for settled in batch.settled for found in settled.found),
         )
-        self.gate.others(committed.wished, committed.quiet)
+        self.gate.hear(committed)
         self.appetite.served(self.pending, short=short)
         self._observers.on_commit(batch, committed)

@@ -14,7 +14,8 @@ at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from scraper.config import Politeness
@@ -75,6 +76,7 @@ class Sharing:
         self._tenures: dict[Host, Tenure] = {}  # of held hosts, and while leases are out
         self._missed: dict[Host, float] = {}  # not held, calls wait; from when on to wish for it
         self._wished: dict[Host, None] = {}  # held, and others wait for it
+        self._shared_at = -math.inf  # what was held, with workers that had nothing
 
     def ask(self, when: float) -> None:
         """Let there be a commit at *when*, at the latest."""
@@ -128,6 +130,20 @@ class Sharing:
         self._tenures[host].wished = host.dry = True
         self._wished[host] = None
         self.ask(now)
+
+    def share(self, held: Collection[Host], hungry: int, now: float) -> None:
+        """*hungry* other workers have nothing to do: give them of what would only wait here.
+
+        A quarter of the hosts at a time, slots of one host first: each worker of these has one.
+        """
+        busy = [host for host in held if host.leases]
+        if not hungry or len(busy) < 2 or now < self._shared_at + HEAR:
+            return
+        self._shared_at = now
+        names = Counter(host.name for host in busy)
+        busy.sort(key=lambda host: (-names[host.name], -len(host.leases)))
+        for host in busy[: -(-len(busy) // 4)]:
+            self.wish(host, now)
 
     def is_wished(self, host: Host) -> bool:
         """Whether another worker waits for a host that is held here."""

@@ -73,6 +73,7 @@ class Store:
         self.robots: dict[str, bytes] = {}
         self.quiet: dict[str, float] = {}
         self.seen: set[int] = set()
+        self.hungry: dict[str, float] = {}
         self.dead: list[str] = []
         self.last = self.pending = self.commits = 0
 
@@ -123,6 +124,7 @@ class Store:
                 for host, _ in held
                 if self.quiet.get(host_of(host), 0.0) > now
             },
+            hungry=sum(who != worker and until > now for who, until in self.hungry.items()),
         )
 
     def _admit(self, found: Sequence[Found]) -> None:
@@ -144,12 +146,16 @@ class Store:
             line.wishes.pop(worker, None)
         for host in want.hosts:
             self.line(host).wishes[worker] = now + WISH
+        has = any(owner == worker for owner, _ in self.leased.values())
+        self.hungry.pop(worker, None)
+        hungry = any(until > now for until in self.hungry.values())
         leases, left = [], want.n
         named = [host for host in want.hosts if not self.lines[host].held]
         others = [
             host
             for host, line in self.lines.items()
-            if host not in named and (host in want.held or not (line.held or line.wishes))
+            if host not in named
+            and (host in want.held or not (line.held or line.wishes or (hungry and has)))
         ]
         for host in (*named, *others):
             line = self.lines[host]
@@ -166,6 +172,8 @@ class Store:
             line.wishes.pop(worker, None)
             given = [lease for _, lease in due]
             leases.append(HostLease(host, line.state, given, self.robots.get(host_of(host))))
+        if want.n and not has and left == want.n:
+            self.hungry[worker] = now + 2 * LOOK
         return leases
 
     def next_due(self) -> float | None:

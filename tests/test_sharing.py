@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
@@ -367,3 +368,33 @@ async def test_users_see_hosts_and_not_slots(caplog: pytest.LogCaptureFixture) -
     assert {reason.split()[0] for reason in world.store.dead} == {"robots_unavailable"}
     assert world.fetched(X)["/robots.txt"] == 5
     assert waiting[0] <= 1
+
+
+# -- who has too much -------------------------------------------------------------------------
+
+
+async def test_a_worker_that_has_all_hosts_gives_of_them_to_one_that_has_none() -> None:
+    world = World(fine, config())
+    hosts = [f"http://site{n}.example" for n in range(20)]
+    world.add(Pages([f"{host}/p/{n}" for n in range(60) for host in hosts]))
+    world.add(Pages([]))
+    await world.run(most=120)
+    world.clean()
+    for host in hosts:
+        world.never_two_workers_at_once(host)
+        world.apart(host, DELAY)
+    done = Counter(seen.worker for seen in world.web.log)
+    assert done.total() == 1200
+    assert min(done.values()) > 200
+    # what each host waited for changing hands is little beside its pace
+    assert world.elapsed < 60 * DELAY + 6
+
+
+async def test_the_only_host_is_not_handed_around() -> None:
+    world = World(fine, config())
+    world.add(Pages(numbered(X, 60)))
+    world.add(Pages([]))
+    await world.run(most=60)
+    world.clean()
+    assert {seen.worker for seen in world.web.log} == {"w0"}
+    assert world.elapsed < 60 * DELAY + 1
