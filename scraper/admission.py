@@ -132,7 +132,7 @@ class Admission:
     def _new(self, requests: Sequence[Request], depth: int, counts: dict[str, int]) -> list[Found]:
         """What of *requests* passes the gates and is not known; the rest is counted."""
         found: list[Found] = []
-        known, refused = self._known, self._refused
+        known, refused, slots = self._known, self._refused, self._slots
         fresh = unknown(requests, known)
         duplicates = len(requests) - len(fresh)
         for request in fresh:
@@ -144,7 +144,10 @@ class Admission:
             else:
                 if identity is not None:
                     self._remember(known, identity)
-                found.append(Found(request, self._host(request), identity, depth))
+                host = urls.host_key(request.url)
+                if slots is not None:
+                    host = slots.place(host, request.fingerprint)
+                found.append(Found(request, host, identity, depth))
         counts["links"] += len(requests)
         if duplicates:
             counts["duplicates"] += duplicates

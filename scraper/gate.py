@@ -17,7 +17,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from scraper.config import Politeness
 from scraper.errors import FetchError, Throttled
@@ -27,7 +27,7 @@ from scraper.politeness import Exchange
 from scraper.protocols import Clock
 from scraper.roster import Roster
 from scraper.sharing import Sharing
-from scraper.work import HostLease, HostReturn, Lease, Want
+from scraper.work import Committed, HostLease, HostReturn, Lease, Want
 
 __all__ = ["Gate"]
 
@@ -106,34 +106,32 @@ class Gate:
                     host.dry = True
         for granted in leases:
             host = self.roster.host(granted.host, granted.state)
+            if self.sharing is not None:
+                self.sharing.granted(host, granted, now, self._clock.wall())
             if not host.held:
                 host.held, host.dry = True, False
-                if self.sharing is not None:
-                    self.sharing.came(host, granted, now, self._clock.wall())
             host.asked = False
             self._held[host.key] = host
             host.leases.extend(granted.requests)
             self.leased += len(granted.requests)
             self.touch(host, now)
 
-    def settled(self, host: Host, lease: Lease) -> None:
-        """What became of a page that `next_page` gave is known."""
-        host.busy_pages -= 1
-        if self.sharing is not None:
-            self.sharing.settled(host, lease)
-
     def put_back(self, host: Host, lease: Lease) -> None:
         """A page that `next_page` gave and that was not started after all: first in line again."""
         host.busy_pages -= 1
         host.leases.appendleft(lease)
         self.leased += 1
+        now = self._clock.monotonic()
         if self.sharing is not None:
-            self.sharing.pledged(host, lease)
-        self.touch(host, self._clock.monotonic())
+            self.sharing.back(host, lease, now)
+        self.touch(host, now)
 
-    def withdraw(self, ids: Collection[int]) -> Iterator[Lease]:
-        """Take those leases out of the lines."""
+    def withdraw(self, ids: Collection[int], *, closing: bool = False) -> Iterator[Lease]:
+        """Take those leases out of the lines: of hosts that others wait for, or (*closing*) all."""
+        now, sharing = self._clock.monotonic(), self.sharing
         for host in self._held.values():
+            if not closing and (sharing is None or not sharing.leaves(host, now)):
+                continue
             for lease in [lease for lease in host.leases if lease.id in ids]:
                 host.leases.remove(lease)
                 self.leased -= 1
@@ -167,15 +165,18 @@ class Gate:
         """Whether there is something that needs a commit, though no page has ended."""
         return self.sharing is not None and self.sharing.asks_at <= now
 
-    def others(self, wished: Iterable[str], quiet: Mapping[str, float]) -> None:
-        """What a commit has told of other workers: see `Committed`."""
+    def hear(self, committed: Committed) -> None:
+        """What a commit has told of other workers."""
+        if self.sharing is None:
+            return
         now, wall = self._clock.monotonic(), self._clock.wall()
-        for key in wished:
-            if self.sharing is not None and (host := self._held.get(key)) is not None:
+        for key in committed.wished:
+            if (host := self._held.get(key)) is not None:
                 self.sharing.wish(host, now)
-        for key, until in quiet.items():
+        for key, until in committed.quiet.items():
             if (host := self.roster.find(key)) is not None:
                 host.state.hush(now, now + until - wall)
+        self.sharing.share(self._held.values(), committed.hungry, now)
 
     def low(self) -> list[str]:
         """Held hosts that could use more requests than they have here; they are asked about.

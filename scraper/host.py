@@ -67,7 +67,7 @@ class Host:
         self.leases: deque[Lease] = deque()
         self.calls: deque[Call] = deque()
         self.inflight = 0  # exchanges
-        self.going: dict[float, list[int]] = {}  # see `parking.Going`
+        self.going: dict[float, list[int]] = {}  # see `Parking`
         self.busy_pages = 0  # leases dispatched and not settled
         self.held = False  # handed out by the frontier
         self.asked = False  # it had nothing left when the frontier was last asked for more

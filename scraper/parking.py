@@ -13,7 +13,7 @@ from collections import deque
 
 from scraper.host import Host
 
-__all__ = ["Going", "Parking"]
+__all__ = ["Parking"]
 
 PATIENCE = 0.5
 """Seconds after which a silent exchange with an unproven host is parked."""
@@ -23,7 +23,12 @@ SLOW = 1.0
 
 
 class Parking:
-    """Counts what is under way. `parked`: exchanges that do not count; `pages`: those of pages."""
+    """Counts what is under way. `parked`: exchanges that do not count; `pages`: those of pages.
+
+    A host that answered may fall silent, with as many exchanges as it was thought to be good for.
+    So those of pages with proven hosts stand in `line`, in the order of their starts; `Host.going`
+    holds, by the instant of their start, how many are under way and, of these, parked.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self._quota = max(1, concurrency // 4)
@@ -31,7 +36,7 @@ class Parking:
         self._probes: deque[tuple[float, Host]] = deque()
         self._probing = 0
         self.waiting: dict[Host, None] = {}  # unproven, may go, but the quarter is used up
-        self.going = Going()
+        self.line: deque[tuple[float, Host]] = deque()
         self.parked = 0
         self.pages = 0
 
@@ -48,20 +53,29 @@ class Parking:
         return self._quota - self._probing
 
     def started(self, host: Host, now: float, *, page: bool) -> None:
-        """An exchange with *host* starts."""
+        """An exchange with *host* starts, of a *page* or with a host that is unproven."""
         if not host.state.proven:
             host.probe = now
             host.page_probe = page
             self._probing += 1
             self._probes.append((now, host))
-        elif page:
-            self.going.started(host, now)
+        elif (entry := host.going.get(now)) is not None:
+            entry[0] += 1
+        else:
+            self._trim()
+            host.going[now] = [1, 0]
+            self.line.append((now, host))
 
     def ended(self, host: Host, began: float) -> None:
-        """An exchange that was `started` at *began* is over."""
-        if self.going.ended(host, began):
-            self.parked -= 1
-            self.pages -= 1
+        """An exchange that was begun at *began* is over."""
+        if (entry := host.going.get(began)) is not None:
+            entry[0] -= 1
+            if not entry[0]:
+                del host.going[began]
+            if entry[1]:
+                entry[1] -= 1
+                self.parked -= 1
+                self.pages -= 1
         if host.probe:
             host.probe = 0.0
             if host.parked:
@@ -86,70 +100,30 @@ class Parking:
                 self._probing -= 1
                 hosts.append(host)
         if slow and self.parked < self._most:  # else it is short of descriptors
-            more = self.going.park(now)
-            self.parked += more
-            self.pages += more
+            self._park_slow(now)
         return hosts
+
+    def _park_slow(self, now: float) -> None:
+        while self.line and self.line[0][0] + SLOW <= now:
+            began, host = self.line.popleft()
+            if (entry := host.going.get(began)) is not None:
+                entry[1] = entry[0]
+                self.parked += entry[0]
+                self.pages += entry[0]
 
     def next_time(self, *, slow: bool) -> float:
         """When `park` will have something to do; inf: there is nothing under way."""
         when = self._probes[0][0] + PATIENCE if self._probes else math.inf
         if slow and self.parked < self._most:
-            when = min(when, self.going.next_time())
-        return when
-
-
-class Going:
-    """Exchanges of pages with proven hosts, in the order of their starts.
-
-    A host that answered may fall silent, with as many exchanges as it was thought to be good for.
-    `Host.going` holds, by the instant of their start, how many are under way and, of these, parked.
-    """
-
-    def __init__(self) -> None:
-        self._line: deque[tuple[float, Host]] = deque()
-
-    def started(self, host: Host, now: float) -> None:
-        """A page's exchange starts."""
-        entry = host.going.get(now)
-        if entry is None:
             self._trim()
-            host.going[now] = [1, 0]
-            self._line.append((now, host))
-        else:
-            entry[0] += 1
-
-    def ended(self, host: Host, began: float) -> bool:
-        """An exchange ended, if it is one of these. Whether it was parked."""
-        entry = host.going.get(began)
-        if entry is None:
-            return False
-        entry[0] -= 1
-        if not entry[0]:
-            del host.going[began]
-        parked = entry[1] > 0
-        entry[1] -= parked
-        return parked
-
-    def park(self, now: float) -> int:
-        """How many have become slow since the last call; they are parked from now on."""
-        parked = 0
-        while self._line and self._line[0][0] + SLOW <= now:
-            began, host = self._line.popleft()
-            if (entry := host.going.get(began)) is not None:
-                entry[1] = entry[0]
-                parked += entry[0]
-        return parked
-
-    def next_time(self) -> float:
-        """When the first that is under way will have become slow; inf: there is none."""
-        self._trim()
-        return self._line[0][0] + SLOW if self._line else math.inf
+            if self.line:
+                when = min(when, self.line[0][0] + SLOW)
+        return when
 
     def _trim(self) -> None:
         """What has ended since it was first in line need not be looked at."""
-        while self._line and self._line[0][0] not in self._line[0][1].going:
-            self._line.popleft()
+        while self.line and self.line[0][0] not in self.line[0][1].going:
+            self.line.popleft()
 
 
 def _descriptors() -> int:

@@ -41,7 +41,7 @@ MAX_HOPS = 10
 MAX_AGE = 24 * 3600.0
 """Seconds that an answer is good for (section 2.4)."""
 
-MAX_STORED = 256 * 1024
+MAX_STORED = 64 * 1024
 """Bytes of what one origin's robots.txt says that workers pass to each other, at most."""
 
 VERSION = 1

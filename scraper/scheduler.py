@@ -97,7 +97,7 @@ class Scheduler:
         self._group = Group()
         self._writing: Group | None = None
         self._sending: dict[int, tuple[Host, Lease]] = {}  # waiting to be marked as sent
-        self._marked: dict[int, Lease] = {}
+        self._marked: dict[int, Lease] = {}  # marked, and waiting for their turn
         self._solo: Lease | None = None
         self._barren = False  # the frontier had nothing to give, and nothing changed since
         self._timer: Timer | None = None
@@ -230,13 +230,14 @@ class Scheduler:
             if start is None:
                 return
             lease = start.lease
-            if start.refused is not None and lease.request.errback is None:
-                self.inflight += 1
-                self._settle(Outcome(lease, start.host, Dead(start.refused)))
-            elif start.refused is None and self._must_mark(lease):
+            if start.refused is None and self._must_mark(lease):
                 self._mark(start)
+                continue
+            self.inflight += 1
+            self._marked.pop(lease.id, None)
+            if start.refused is not None and lease.request.errback is None:
+                self._settle(Outcome(lease, start.host, Dead(start.refused)))
             else:
-                self.inflight += 1
                 self.due.put_nowait(start)
                 self._start_worker()
 
@@ -255,11 +256,12 @@ class Scheduler:
     def _settle(self, outcome: Outcome) -> None:
         """The one place where a unit of work ends."""
         lease, verdict = outcome.lease, outcome.verdict
-        self.gate.settled(outcome.host, lease)
+        outcome.host.busy_pages -= 1
+        if self.gate.sharing is not None:
+            self.gate.sharing.settled(outcome.host, lease)
         self.inflight -= 1
         if self._solo is lease:
             self._solo = None
-        self._marked.pop(lease.id, None)
         if self.ending is not None and self.ending.reason == "limit":
             return  # what comes after the cut does not exist; its lease is simply given back
         self.admission.traps.settle(lease, verdict)
@@ -358,6 +360,7 @@ class Scheduler:
     def _commit(self) -> None:
         group, self._group = self._group, Group()
         batch = group.batch
+        self._unsent(batch)
         keep = {lease.host for lease in self._marked.values()}
         keep.update(host.key for host, _ in self._sending.values())
         if self._solo is not None:
@@ -378,11 +381,17 @@ class Scheduler:
         batch.state.update(self.admission.changed())
         self.tally.complete(batch, self._downloader.sent)
 
+    def _unsent(self, batch: Batch, *, closing: bool = False) -> None:
+        """What was marked as sent, and is not sent from here: others wait for its host."""
+        marked = {lease.id for lease in self._marked.values() if closing or not lease.alone}
+        for lease in self.gate.withdraw(marked, closing=closing) if marked else ():
+            del self._marked[lease.id]
+            batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=0)))
+
     def last_batch(self) -> Batch:
         """After `run`: gives every host back with its pace, and what was marked but never sent."""
         batch = Batch()
-        for lease in self.gate.withdraw(self._marked.keys()):
-            batch.settled.append(Settled(lease, Again(0.0, "cancelled", charged=0)))
+        self._unsent(batch, closing=True)
         batch.returned += self.gate.give_back(everything=True)
         batch.applied = self._keeper.applied
         self._complete(batch)
@@ -428,6 +437,6 @@ class Scheduler:
             batch.want,
             (found.host for settled in batch.settled for found in settled.found),
         )
-        self.gate.others(committed.wished, committed.quiet)
+        self.gate.hear(committed)
         self.appetite.served(self.pending, short=short)
         self._observers.on_commit(batch, committed)

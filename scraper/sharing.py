@@ -14,7 +14,8 @@ at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from scraper.config import Politeness
@@ -47,14 +48,15 @@ class Tenure:
     """How a host is held here.
 
     `until`: it may be used as long as that, whoever wishes for it. `owed`: nothing was started
-    since it came. `wished`: another worker waits for it. `pledged`: leases, first in line, of which
-    the ledger says that they were sent. `out`: those that were dispatched and not settled, by id.
+    since it came. `wished`: another worker waits for it. `alone`: leases, first in line, beside
+    which nothing may go: they go before the host does. `out`: those that were dispatched and not
+    settled, by id.
     """
 
     until: float = -math.inf
     owed: bool = False
     wished: bool = False
-    pledged: int = 0
+    alone: int = 0
     out: set[int] = field(default_factory=set)
 
     def lasts(self, now: float) -> bool:
@@ -74,6 +76,7 @@ class Sharing:
         self._tenures: dict[Host, Tenure] = {}  # of held hosts, and while leases are out
         self._missed: dict[Host, float] = {}  # not held, calls wait; from when on to wish for it
         self._wished: dict[Host, None] = {}  # held, and others wait for it
+        self._shared_at = -math.inf  # what was held, with workers that had nothing
 
     def ask(self, when: float) -> None:
         """Let there be a commit at *when*, at the latest."""
@@ -105,8 +108,14 @@ class Sharing:
 
     # ── how a host is held ───────────────────────────────────────────────────────────────
 
-    def came(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
-        """The frontier handed out *host*: what was known here of its pace is of the past."""
+    def granted(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
+        """The frontier handed out *host*, or more of one that is held."""
+        if not host.held:
+            self._came(host, granted, now, wall)
+        self._tenures[host].alone += sum(lease.alone for lease in granted.requests)
+
+    def _came(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
+        """What was known here of the host's pace is of the past: another had it meanwhile."""
         host.state = HostState.load(granted.state, host.policy, now, wall)
         host.origin.restore(granted.robots, self._agent, now, wall)
         if host.origin.robots is not None:
@@ -122,6 +131,20 @@ class Sharing:
         self._wished[host] = None
         self.ask(now)
 
+    def share(self, held: Collection[Host], hungry: int, now: float) -> None:
+        """*hungry* other workers have nothing to do: give them of what would only wait here.
+
+        A quarter of the hosts at a time, slots of one host first: each worker of these has one.
+        """
+        busy = [host for host in held if host.leases]
+        if not hungry or len(busy) < 2 or now < self._shared_at + HEAR:
+            return
+        self._shared_at = now
+        names = Counter(host.name for host in busy)
+        busy.sort(key=lambda host: (-names[host.name], -len(host.leases)))
+        for host in busy[: -(-len(busy) // 4)]:
+            self.wish(host, now)
+
     def is_wished(self, host: Host) -> bool:
         """Whether another worker waits for a host that is held here."""
         return host in self._wished
@@ -131,7 +154,7 @@ class Sharing:
         if not host.held:
             return False
         tenure = self._tenures[host]
-        return tenure.lasts(now) or (pages and tenure.pledged > 0)
+        return tenure.lasts(now) or (pages and tenure.alone > 0)
 
     def started(self, host: Host) -> None:
         """An exchange starts."""
@@ -146,13 +169,14 @@ class Sharing:
         """A page leaves the line; until it is `settled` its lease stays, wherever its host goes."""
         tenure = self._tenures[host]
         tenure.out.add(lease.id)
-        tenure.pledged -= tenure.pledged > 0
+        tenure.alone -= lease.alone
 
-    def pledged(self, host: Host, lease: Lease) -> None:
-        """It is back, first in line, and the ledger says that it was sent: so it must be."""
+    def back(self, host: Host, lease: Lease, now: float) -> None:
+        """It is in line again, as the ledger had to know of it first; so it shall have its time."""
         tenure = self._tenures[host]
         tenure.out.discard(lease.id)
-        tenure.pledged += 1
+        tenure.alone += lease.alone
+        tenure.until, tenure.owed = max(tenure.until, now), True
 
     def settled(self, host: Host, lease: Lease) -> None:
         """What became of a page is known."""

@@ -285,9 +285,10 @@ class Traps:
         """
         if not self._warning or response.status >= 400 or isinstance(response, SavedResponse):
             return
-        body, host = response.body, host_of(lease.host)
-        if _seen(self._lengths, (host, len(body))) < ALIKE:
+        body = response.body
+        if _seen(self._lengths, (lease.host, len(body))) < ALIKE:
             return
+        host = host_of(lease.host)
         times = _seen(self._bodies, (host, hash(body))) + 1
         if times % SAME_BODY == 0:
             row = self._same.row(host)

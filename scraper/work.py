@@ -224,8 +224,10 @@ class Committed:
     Of a shared crawl also: `totals`: the counters of all workers together. `news`: blobs that
     others have stored since this worker's last commit, of those that concern everybody. `wished`:
     hosts held here that others are waiting for. `quiet`: hosts held here that must rest until then
-    (wall clock), as another slot of theirs was told. `ended`: a limit was reached: of the batch
-    nothing was done, for what comes after the cut does not exist.
+    (wall clock), as another slot of theirs was told. `hungry`: other workers that have nothing to
+    do, and got nothing when they asked; until they have, hosts that are free go to none that has.
+    `ended`: a limit was reached: of the batch nothing was done, for what comes after the cut does
+    not exist.
     """
 
     leases: list[HostLease]
@@ -237,6 +239,7 @@ class Committed:
     news: Mapping[str, bytes] = field(default_factory=dict)
     wished: Sequence[str] = ()
     quiet: Mapping[str, float] = field(default_factory=dict)
+    hungry: int = 0
     ended: bool = False
 
 

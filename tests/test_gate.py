@@ -256,7 +256,7 @@ def test_a_slow_host_alone_keeps_to_the_number_of_workers() -> None:
                 bench.end(start)
         bench.clock.advance(2.0)
     assert bench.gate.parking.pages == 0
-    assert len(bench.gate.parking.going._line) <= 4
+    assert len(bench.gate.parking.line) <= 4
 
 
 def test_an_exchange_that_was_not_sent_after_all_is_not_parked() -> None:
