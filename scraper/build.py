@@ -44,6 +44,7 @@ __all__ = [
     "build",
     "build_stages",
     "builtin",
+    "needing",
     "output_template",
 ]
 
@@ -170,10 +171,10 @@ def builtin(name: str, asked: str = "") -> Any:
 
     Raises `UsageError` when a library that it needs is not installed.
     """
-    return _needing(lambda: load_own(BUILTINS[name]), asked or f'use = "{name}"')
+    return needing(lambda: load_own(BUILTINS[name]), asked or f'use = "{name}"')
 
 
-def _needing(load: Callable[[], Any], asked: str) -> Any:
+def needing(load: Callable[[], Any], asked: str) -> Any:
     """What *load* imports. Raises `UsageError`, naming the extra, for a library that is missing."""
     try:
         return load()
@@ -261,7 +262,7 @@ def _frontier(
     if colon:
         job = FrontierContext(spider.name, ledger.parent.name, ledger.parent, clock.wall)
         if scheme in REDIS:
-            shared = _needing(lambda: load_own(REDIS_FRONTIER), f"{place} = {redact(url)}")
+            shared = needing(lambda: load_own(REDIS_FRONTIER), f"{place} = {redact(url)}")
             made: Frontier = shared(url, job, lease=settings.lease, patience=settings.patience)
             return made
         from scraper import plugins

@@ -286,8 +286,8 @@ class Frontier(Section):
 
     url: Annotated[str, AfterValidator(_frontier_url)] = Field(
         "sqlite",
-        description="sqlite (durable), memory (gone when the process ends), redis://host:port/0"
-        " (shared by many workers), or a plugin's scheme://…",
+        description="sqlite (durable), memory (gone with the process), redis://host:port/0"
+        " (many workers), or a plugin's scheme://…",
         repr=False,
     )
     lease: Annotated[float, Field(ge=3, le=3600)] = Field(

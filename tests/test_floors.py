@@ -150,6 +150,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "sameness",
         "job",
         "joblist",
+        "servers",
         "build",
         "session",
         "api",

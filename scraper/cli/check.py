@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import typer
 
-from scraper import plugins, urls
+from scraper import plugins, servers, urls
 from scraper.build import BUILTINS, build_stages
 from scraper.cli.output import DebugOption, clean, complain, data, note
 from scraper.config import Config
@@ -22,12 +22,15 @@ from scraper.spider import Spider, arguments_model
 def check(debug: DebugOption = False) -> None:
     """Look for mistakes in the configuration, the spiders and the pipelines.
 
-    Nothing is fetched and nothing is written. Ends with 2 when there is a mistake.
+    Nothing is fetched and nothing is written. Of a Redis server it is asked whether it is there,
+    and set up so that it keeps a crawl. Ends with 2 when there is a mistake.
     """
     report = Report()
     check_project(require(), report)
     for line in report.fine:
         data(f"ok  {clean(line)}")
+    for message in report.warnings:
+        note(f"warning: {message}")
     for message, hint in report.problems.items():
         complain(message, hint)
     if report.problems:
@@ -38,10 +41,13 @@ def check(debug: DebugOption = False) -> None:
 
 @dataclass(slots=True)
 class Report:
-    """What is fine, and each problem once, with its hint."""
+    """What is fine, each problem once, with its hint, and what is no mistake and worth a thought.
+    `servers`: that were asked."""
 
     fine: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    servers: set[str] = field(default_factory=set)
 
     def add(self, error: ScraperError) -> None:
         """Keep what *error* says."""
@@ -111,15 +117,26 @@ def check_chain(project: Project, loaded: Loaded, report: Report) -> None:
             report.add(error)
     url = loaded.config.frontier.url
     if "://" in url:
-        place = f"{loaded.origin('frontier.url')}: frontier.url"
-        try:
-            plugin, _ = plugins.frontier_factory(url, place)
-        except ScraperError as error:
-            report.add(error)
+        check_frontier(url, f"{loaded.origin('frontier.url')}: frontier.url", report)
+
+
+def check_frontier(url: str, place: str, report: Report) -> None:
+    """Ask the server whether it is fit for a crawl, or import the plugin."""
+    if url in report.servers:
+        return
+    try:
+        if servers.on_redis(url):
+            report.servers.add(url)
+            told = servers.check(url)
+            report.warnings += [f"{place}: {line}" for line in told]
+            line = f"{place}: {urls.redact(url)} answers"
         else:
-            line = f"{place}: {plugin}"
-            if line not in report.fine:
-                report.fine.append(line)
+            line = f"{place}: {plugins.frontier_factory(url, place)[0]}"
+    except ScraperError as error:
+        report.add(error)
+    else:
+        if line not in report.fine:
+            report.fine.append(line)
 
 
 def spider_mistakes(entry: Entry) -> Iterator[SpiderError]:

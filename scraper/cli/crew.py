@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import scraper
 from scraper.cli.line import GRACE, NOW, STOP
@@ -52,6 +52,9 @@ STOPPED = (0, 130, 143)
 """Exit codes of who has nothing to tell: there was nothing to do, or it was stopped at once."""
 
 NOBODY_READS = 141
+
+NOWHERE = Snapshot(0, 0, 0, 0, 0, 0, 0.0)
+"""Before a worker has told how far the crawl is."""
 
 
 @dataclass(slots=True)
@@ -90,14 +93,19 @@ class Outcome:
     failure: dict[str, Any] | None = None
 
 
+class Moved(Protocol):
+    def __call__(self, *, first: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Teller:
     """Who hears of the workers while they run. `opened`: the crawl has begun, and with what
-    notes, once; `moved`: a new snapshot; `line`: of a worker's own log; `note`: what became of one.
+    notes, once; `moved`: there is a new snapshot, or the *first*; `line`: of a worker's own log;
+    `note`: what became of one.
     """
 
     opened: Callable[[Sequence[str]], None]
-    moved: Callable[[], None]
+    moved: Moved
     line: Callable[[str], None]
     note: Callable[[str], None]
 
@@ -138,7 +146,7 @@ class Crew:
         self._reaper: asyncio.Task[None] | None = None
         self._deaths = 0
         self._best = -1
-        self._last = Snapshot(0, 0, 0, 0, 0, 0, 0.0)
+        self._last = NOWHERE
 
     async def run(self) -> Outcome:
         """Until all workers have ended, and none is to be started again."""
@@ -314,10 +322,11 @@ class Crew:
                 self._start(number)
 
     def _move(self, life: Life, at: Snapshot) -> None:
+        first = self._last is NOWHERE
         life.at = self._last = at
         if at.pages + at.failed > self._best:
             self._best, self._deaths = at.pages + at.failed, 0
-        self.teller.moved()
+        self.teller.moved(first=first)
 
     async def _pass_on(self, life: Life) -> None:
         """What it tells people, line by line, with its number."""

@@ -26,6 +26,7 @@ from scraper.frontier.inspect import read_failures
 from scraper.frontier.revive import Chosen
 from scraper.job import Job
 from scraper.joblist import JobStatus
+from scraper.servers import SharedJob
 
 JsonLines = Annotated[
     bool,
@@ -67,9 +68,9 @@ def failures(
             quiet=quiet,
             debug=debug,
         )
-    found, status = chosen_job(spider, job)
+    found, status = chosen_job(spider, job, settings or [])
     counts: Counter[str] = Counter()
-    for failed in entries(found):
+    for failed in entries(found, status):
         if not wanted or failed["reason"] in wanted:
             counts[failed["reason"]] += 1
             data(told_json(failed) if as_json else line_of(failed))
@@ -78,9 +79,10 @@ def failures(
     return 0
 
 
-def entries(job: Job) -> Iterator[dict[str, Any]]:
+def entries(job: Job, status: JobStatus) -> Iterator[dict[str, Any]]:
     """The failures of *job* in JSON types. What a request carries stays in the ledger."""
-    for failed in read_failures(job.ledger):
+    found = status.read_failures() if isinstance(status, SharedJob) else read_failures(job.ledger)
+    for failed in found:
         yield {
             "at": datetime.fromtimestamp(failed["at"], UTC).isoformat(timespec="seconds"),
             "reason": failed["reason"],

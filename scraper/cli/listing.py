@@ -104,7 +104,11 @@ def _built_in() -> Iterator[dict[str, Any]]:
             yield _row(name, "sink", endings, "built in", None) | {"purpose": error.message}
         else:
             yield _row(name, _kind(cls), endings, "built in", cls)
-    for name, purpose in (("sqlite", "Durable."), ("memory", "Gone when the process ends.")):
+    for name, purpose in (
+        ("sqlite", "Durable."),
+        ("memory", "Gone when the process ends."),
+        ("redis://", "Many workers share one crawl."),
+    ):
         yield _row(name, "frontier", [], "built in", None) | {"purpose": purpose}
 
 

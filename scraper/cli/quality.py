@@ -11,14 +11,15 @@ import typer
 from scraper.assessment import Assessment, assess
 from scraper.cli.output import DebugOption, JsonOption, clean, columns, data, data_json, note, when
 from scraper.cli.retrying import the_job
-from scraper.cli.status import UNFINISHED, started_at, state_of
+from scraper.cli.status import UNFINISHED, every_job, started_at, state_of
 from scraper.config import Quality
 from scraper.drift import Finding, Usual, earlier_runs, percent, usual
 from scraper.errors import ScraperError
 from scraper.job import Job
-from scraper.joblist import JobStatus, jobs
+from scraper.joblist import JobStatus
 from scraper.project import find_state, prepare
 from scraper.quality import Profile
+from scraper.servers import SharedJob
 from scraper.work import job_of
 
 HEADS = ("FIELD", "FILLED", "USUAL", "DISTINCT", "RANGE")
@@ -43,9 +44,11 @@ def quality(
 
     USUAL is the median of the earlier runs. While a job runs, this is how far it is.
     """
-    root = find_state()
-    chosen = the_job(spider, job, jobs(root))
-    found = last_run(Job(root, chosen.spider, chosen.job), chosen)
+    there, problems = every_job(spider)
+    for problem in problems:
+        raise problem
+    chosen = the_job(spider, job, there)
+    found = last_run(Job(find_state(), chosen.spider, chosen.job), chosen)
     if as_json:
         data_json(as_dict(found, chosen))
         return
@@ -67,7 +70,7 @@ def quality(
 def last_run(job: Job, status: JobStatus) -> Assessment:
     """What is known of the run that *status* tells of: as it was judged, or as far as it is."""
     rules = rules_of(job.spider)
-    summary = job.summary()
+    summary = status.crawl if isinstance(status, SharedJob) else job.summary()
     state = summary.state if summary is not None else {}
     stored = job_of(state) or {}
     run, arguments = str(stored.get("run", "")), stored.get("arguments", {})

@@ -29,6 +29,7 @@ from scraper.frontier.revive import Chosen
 from scraper.job import Job
 from scraper.joblist import JobStatus
 from scraper.revisits import told
+from scraper.servers import SharedJob
 from scraper.work import names_of
 
 SHOWN = 10
@@ -74,9 +75,9 @@ def rejects(
             quiet=quiet,
             debug=debug,
         )
-    found, status = chosen_job(spider, job)
+    found, status = chosen_job(spider, job, settings or [])
     tally = Tally()
-    for item in entries(found):
+    for item in entries(found, status):
         names = {error["field"] for error in item["errors"]}
         if chosen.reasons and item["reason"] not in chosen.reasons:
             continue
@@ -89,9 +90,10 @@ def rejects(
     return 0
 
 
-def entries(job: Job) -> Iterator[dict[str, Any]]:
+def entries(job: Job, status: JobStatus) -> Iterator[dict[str, Any]]:
     """The rejected items of *job* in JSON types, oldest first: one page after the other."""
-    for page in read_rejects(job.ledger):
+    found = status.read_rejects() if isinstance(status, SharedJob) else read_rejects(job.ledger)
+    for page in found:
         at = datetime.fromtimestamp(page["at"], UTC).isoformat(timespec="seconds")
         url = urls.redact(page["url"])
         for item in told(page["items"]):
@@ -135,13 +137,13 @@ class Tally:
             own = [(key, n) for key, n in self.fields.most_common() if key[0] == code]
             for key, times in own[:SHOWN]:
                 note(f"           {times:>7,}  {key[1]}: {self.messages[key]}".rstrip(": "))
-        if count and (path := _file_of(job)) is not None:
+        if count and (path := _file_of(job, status)) is not None:
             note(f"  what was read from the pages is in {path}")
 
 
-def _file_of(job: Job) -> Path | None:
+def _file_of(job: Job, status: JobStatus) -> Path | None:
     """The file of the job's rejected items, wherever it is by now."""
-    summary = job.summary()
+    summary = status.crawl if isinstance(status, SharedJob) else job.summary()
     if summary is None:
         return None
     moved = names_of(summary.state, "asides")

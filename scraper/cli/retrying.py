@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from scraper.cli.output import data, note, told_json
-from scraper.cli.status import UNFINISHED, jobs_of
+from scraper.cli.status import UNFINISHED, every_job, jobs_of
 from scraper.errors import UsageError
 from scraper.frontier.revive import Chosen, survey
 from scraper.job import Job
-from scraper.joblist import JobStatus, jobs
+from scraper.joblist import JobStatus
 from scraper.project import find_state, prepare
+from scraper.servers import SharedJob
 from scraper.work import job_of
 
 __all__ = ["ReasonOption", "RetryOption", "SpiderArgument", "chosen_job", "retry", "the_job"]
@@ -32,13 +33,18 @@ HIDDEN = "**********"
 """What pydantic writes in place of a secret."""
 
 
-def chosen_job(spider: str, name: str | None) -> tuple[Job, JobStatus]:
-    """The job *name* of *spider*, or its only one. Raises `UsageError`."""
+def chosen_job(
+    spider: str, name: str | None, settings: Sequence[str] = ()
+) -> tuple[Job, JobStatus]:
+    """The job *name* of *spider*, or its only one. Raises `UsageError`, and what keeps a server
+    from telling of it."""
     if spider.endswith(".py") or ".py:" in spider:
         spider = prepare(spider).entry.name
-    root = find_state()
-    status = the_job(spider, name, jobs(root))
-    return Job(root, spider, status.job), status
+    found, problems = every_job(spider, settings)
+    for problem in problems:
+        raise problem
+    status = the_job(spider, name, found)
+    return Job(find_state(), spider, status.job), status
 
 
 def the_job(spider: str, name: str | None, found: list[JobStatus]) -> JobStatus:
@@ -88,7 +94,13 @@ def retry(
             debug=debug,
         )
 
-    job, status = chosen_job(spider, name)
+    job, status = chosen_job(spider, name, settings)
+    if isinstance(status, SharedJob):
+        raise UsageError(
+            f"--retry: job {job.name} is on {status.place}, and a crawl there cannot be taken up"
+            " again once it is over",
+            hint='Crawl anew with `scrape run`; frontier.url = "sqlite" keeps what can be retried.',
+        )
     stored = _stored(job)
     phase = status.phase
     if phase == "publishing":  # first things first

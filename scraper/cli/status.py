@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from scraper.cli.output import DebugOption, JsonOption, columns, complain, data_json, note, when
-from scraper.errors import UsageError
+from scraper.cli import sharing
+from scraper.cli.output import (
+    DebugOption,
+    JsonOption,
+    SetOption,
+    columns,
+    complain,
+    data_json,
+    note,
+    when,
+)
+from scraper.errors import ScraperError, UsageError
 from scraper.joblist import JobStatus, jobs
 from scraper.mistakes import nearest
-from scraper.project import find_state
+from scraper.project import Project, find, find_state
 from scraper.report import failures
+from scraper.servers import Servers, SharedJob
 
 UNFINISHED = ("", "running", "publishing", "reopening")
 HEADS = ("SPIDER", "JOB", "STATE", "PAGES", "ITEMS", "FAILED", "PENDING", "STARTED")
@@ -23,16 +35,32 @@ def status(
     spider: Annotated[
         str | None, typer.Argument(metavar="SPIDER", help="Only this spider's jobs.")
     ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="Remove this spider's earlier runs from the Redis server."),
+    ] = False,
+    settings: SetOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """The jobs and how far they are: the running ones, the unfinished and the finished.
 
     An unfinished job goes on when its command is given again.
+
+    For a SPIDER whose crawl is on a Redis server: also its workers, its queue, and the server's
+    memory. Earlier runs, which --fresh set aside or another run has followed, stay there until
+    --forget removes them.
     """
-    found = jobs(find_state())
-    if spider is not None:
+    if forget and spider is None:
+        raise UsageError("--forget: whose earlier runs?", hint="scrape status SPIDER --forget")
+    found, problems = every_job(spider, settings or [])
+    if spider is not None and not (problems and not found):
         found = jobs_of(spider, found)
+    for problem in problems:
+        complain(problem.message, problem.hint)
+    if forget:
+        sharing.forget([job for job in found if isinstance(job, SharedJob)])
+        return
     if as_json:
         data_json([_as_dict(job) for job in found])
         return
@@ -43,8 +71,20 @@ def status(
         if job.problem:
             first, _, hint = job.problem.partition("\n")
             complain(f"{job.spider} {job.job}: {first}", hint)
-    if not found:
+        elif spider is not None and isinstance(job, SharedJob):
+            sharing.show(job)
+    if not found and not problems:
         note("There are no jobs yet: `scrape run SPIDER` makes one.")
+
+
+def every_job(
+    spider: str | None, settings: Sequence[str] = ()
+) -> tuple[list[JobStatus], list[ScraperError]]:
+    """The jobs here and on servers, of all spiders or (on servers) only of *spider*; and why some
+    of the latter are not among them."""
+    root = find_state()
+    servers = Servers(find(root) or Project(root, None), settings)
+    return [*jobs(root), *servers.jobs(spider)], servers.problems
 
 
 def jobs_of(spider: str, found: list[JobStatus]) -> list[JobStatus]:
@@ -104,4 +144,5 @@ def _as_dict(job: JobStatus) -> dict[str, Any]:
         "counts": dict(job.counts),
         "directory": str(job.directory),
         "problem": job.problem,
+        "shared": sharing.as_dict(job) if isinstance(job, SharedJob) else None,
     }

@@ -103,11 +103,11 @@ def _teller(
     def opened(notes: Sequence[str]) -> None:
         for line in () if quiet else notes:
             note(line)
-        for display in displays:
-            display.begin(lambda: f"{spider}  {crew().alive} workers", crew().snapshot)
 
-    def moved() -> None:
+    def moved(*, first: bool) -> None:
         for display in displays:
+            if first:
+                display.begin(lambda: f"{spider}  {crew().alive} workers", crew().snapshot)
             display.moved()
 
     def line(text: str) -> None:
@@ -132,8 +132,9 @@ def _heed_signals(crew: Crew, *, quiet: bool) -> list[int]:
         now = len(received) == AT_ONCE
         if not quiet:
             busy = crew.snapshot().busy
-            pages = f"{busy} pages are being finished; once more stops at once"
-            sys.stderr.write(f"\nstopping{' at once' if now else f': {pages}'}\n")
+            pages = f": {busy} pages are being finished" if busy else ""
+            how = " at once" if now else f"{pages}; once more stops at once"
+            sys.stderr.write(f"\nstopping{how}\n")
             sys.stderr.flush()
         crew.stop(now=now)
 
