@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -29,7 +29,7 @@ from scraper.pipelines.relay import places, require_places
 from scraper.pipelines.sqlite import Sqlite
 from scraper.pipelines.stdout import Stdout
 from scraper.pipelines.stream import QueueSink
-from scraper.protocols import Sink
+from scraper.protocols import RewindSink, Sink
 from scraper.testing.relayed import Row, SharedCrawl, SharedSinkContract
 from scraper.testing.sinks import crawl_info
 from tests.pipelines import parquets
@@ -428,7 +428,7 @@ async def test_files_are_what_one_process_writes(make: Callable[[], Any], tmp_pa
     await crawl.publish()
     alone, info = Chain([make()]), crawl_info(tmp_path / "alone")
     await alone.open(info)
-    (sink,) = alone.sinks
+    (sink,) = cast("tuple[RewindSink]", alone.sinks)
     await sink.rewind(None)
     for number, items in enumerate(MANY, 1):
         page = StagedPage(Request(f"https://example.com/{number}"), number=number)
