@@ -51,7 +51,8 @@ class Identity:
     describes this run, and `compare(stored, wanted)` raises `JobError` when the job was created
     otherwise. `claims(stages)`: the keys that earlier runs leave to stages that ask for them.
     `history()`: the job's earlier runs. `revival`: for a retry, once nothing else can stop it.
-    `job`: its name, None for a crawl that leaves no state.
+    `job`: its name, None for a crawl that leaves no state. `young`: the stored job was begun by
+    another worker that was started together with this one.
     """
 
     started: str
@@ -60,6 +61,7 @@ class Identity:
     job: str | None = None
     directory: Path | None = None
     resumed: bool = False
+    young: bool = False
     abandoned: str | None = None
     clear: Callable[[], object] | None = None
     wanted: Callable[[Sequence[str], str], dict[str, Any]] | None = None

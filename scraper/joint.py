@@ -72,7 +72,7 @@ class JointCrawl(Crawl):
             await asyncio.wait({crawling, leading})
         self.ended_here = leader.led
         await self._told(result.ended)
-        return replace(result, resumed=not recovery.fresh)
+        return replace(result, resumed=self.identity.resumed and not self.identity.young)
 
     @property
     def _frontier(self) -> Shared:

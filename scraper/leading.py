@@ -215,7 +215,7 @@ class Leader:
                 return Stop("limit", known["limit"].decode("utf-8", "replace"))
             if self._stopping.is_set():
                 raise _StoppedError
-            entries = await self._frontier.entries(self._upto, PORTION)
+            entries = await self._frontier.entries(self._upto, PORTION, wait=not last)
             if last and not entries:
                 return Stop.load(known["ending"]) if "ending" in known else Stop("finished")
             committed = await self._deliver(entries, keeper, tally, relay)

@@ -194,11 +194,11 @@ class Shared(Frontier, Durable, Protocol):
     async def resign(self) -> None:
         """Let another worker be the leader. No error if this one is not."""
 
-    async def entries(self, after: str, most: int) -> list[tuple[str, bytes]]:
+    async def entries(self, after: str, most: int, *, wait: bool = True) -> list[tuple[str, bytes]]:
         """What lies in the output behind the entry *after* ("": from the first that is kept), in
         order: (id, one element of `Batch.output`), up to *most* bytes, at least one.
 
-        Waits a moment for one when there is none; [] then. For the leader.
+        Waits a moment for one when there is none, if *wait*; [] then. For the leader.
         """
 
     async def deliver(self, batch: Batch, upto: str) -> Committed:

@@ -348,6 +348,7 @@ def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, terms: 
         return []
     identity.started = stored["started"]
     identity.resumed = True
+    identity.young = terms.since is not None and jobs.began(identity.started) >= int(terms.since)
     if summary.phase in OVER:
         return [f"the run of {identity.started} is over"]
     if summary.phase == "publishing":

@@ -193,9 +193,9 @@ class RedisFrontier:
         """See `Shared.resign`."""
         await self._run(self._worker.resign, leading=True)
 
-    async def entries(self, after: str, most: int) -> list[tuple[str, bytes]]:
+    async def entries(self, after: str, most: int, *, wait: bool = True) -> list[tuple[str, bytes]]:
         """See `Shared.entries`."""
-        return await self._run(self._worker.entries, after, most, leading=True)
+        return await self._run(self._worker.entries, after, most, wait, leading=True)
 
     async def deliver(self, batch: Batch, upto: str) -> Committed:
         """See `Shared.deliver`."""

@@ -233,12 +233,12 @@ class Worker:
         self._ask(self._ready(self._leading), "lead", self._number, "0")
         self.view.leads = False
 
-    def entries(self, after: str, most: int) -> list[tuple[str, bytes]]:
+    def entries(self, after: str, most: int, wait: bool) -> list[tuple[str, bytes]]:
         """See `Shared.entries`."""
         link = self._ready(self._leading)
         told = (self._number, after, most)
         (found,) = self._ask(link, "entries", *told)
-        if not found:
+        if not found and wait:
             key, behind = f"{self._prefix}items", after or "0"
             link.ask("XREAD", "COUNT", 1, "BLOCK", WAIT, "STREAMS", key, behind)
             (found,) = self._ask(link, "entries", *told)

@@ -212,11 +212,6 @@ class Columns:
         places = {name: place for place, name in enumerate(columns)}
         return replace(fitting, order=tuple(map(places.get, layout.columns)))
 
-    def forget(self) -> None:
-        """No columns are decided yet, or what is decided comes with `take_notes`."""
-        self.layouts.clear()
-        self._fittings.clear()
-
     # ── over a resume
 
     def notes(self) -> Any:

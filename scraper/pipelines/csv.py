@@ -128,12 +128,6 @@ class Csv(AppendSink):
     def closing(self, stream: str, empty: bool) -> bytes:
         return self.opening(stream) if empty else b""
 
-    async def rewind(self, position: Any) -> None:
-        self._columns.forget()
-        if self._columns.shared:
-            self._checked.clear()
-        await super().rewind(position)
-
     def notes(self) -> Any:
         return self._columns.notes()
 

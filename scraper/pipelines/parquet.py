@@ -176,12 +176,6 @@ class Parquet(AppendSink):
         self._columns.shared = crawl.shared
         await super().open(crawl)
 
-    async def rewind(self, position: Any) -> None:
-        self._columns.forget()
-        self._tables.clear()
-        self._arriving.clear()
-        await super().rewind(position)
-
     def file_set(
         self, template: str, crawl: CrawlInfo, shape: Shape, target: Target | None
     ) -> RowSet:

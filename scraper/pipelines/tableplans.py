@@ -165,12 +165,6 @@ class TablePlans:
 
     # ── what was applied, and what other workers bring
 
-    def begin(self, tables: Mapping[str, Any]) -> None:
-        """What an earlier process has decided: the `tables` of its mark, {} if there was none."""
-        self.columns.forget()
-        self._fits.clear()
-        self.columns.take_notes(tables)
-
     def applied(self, headings: Sequence[Heading], tables: Mapping[str, Any]) -> dict[str, Any]:
         """*tables* of the last mark, and those that *headings* add: for the next."""
         now = dict(tables)

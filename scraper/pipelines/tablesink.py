@@ -215,7 +215,6 @@ class TableSink:
     async def rewind(self, position: Any) -> None:
         """Compare what the database says of this run with what the ledger says."""
         self._mark = self._committed = None
-        self._plans.begin({})
         if position is None:
             self.records = 0
             if self._shared:  # with one process, a ledger does not forget what it has committed
@@ -233,7 +232,7 @@ class TableSink:
         if mark is None:
             return
         self._refuse_more(mark, group, records)
-        self._plans.begin(mark.tables)
+        self._plans.columns.take_notes(mark.tables)
 
     def _refuse_more(self, mark: Mark | None, group: int, records: int) -> None:
         if mark is not None and (mark.group > group or mark.records > records):

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -428,7 +428,7 @@ async def test_files_are_what_one_process_writes(make: Callable[[], Any], tmp_pa
     await crawl.publish()
     alone, info = Chain([make()]), crawl_info(tmp_path / "alone")
     await alone.open(info)
-    (sink,) = cast("tuple[RewindSink]", alone.sinks)
+    sink = cast("RewindSink", alone.sinks[0])
     await sink.rewind(None)
     for number, items in enumerate(MANY, 1):
         page = StagedPage(Request(f"https://example.com/{number}"), number=number)
@@ -480,6 +480,20 @@ async def test_the_unfinished_output_of_another_job_is_refused_by_every_worker(
     with pytest.raises(JobError, match="other"):
         await sink.open(replace(crawl_info(tmp_path), shared=True))
     assert (tmp_path / "out.jsonl.partial").read_bytes() == b"{}\n"
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+async def test_what_no_leader_has_committed_is_cut_and_not_kept(
+    mode: Literal["replace", "append"], tmp_path: Path
+) -> None:
+    """They are of one run, though each of them is the first process that this machine knows of."""
+    crawl = SharedCrawl(tmp_path, lambda: Chain([Jsonl("out/{item}.jsonl", mode)]))
+    await crawl.stage(0, Even(number=2, version=0))
+    for _ in range(2):
+        await crawl.deliver("dies before")
+    await crawl.publish()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["Even.jsonl"]
+    assert lines(tmp_path / "out/Even.jsonl") == [(2, 0)]
 
 
 @pytest.mark.parametrize(("sink", "said"), [(Stdout(), "-o FILE"), (QueueSink(), "memory")])
