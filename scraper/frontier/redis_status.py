@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,46 +217,54 @@ def _workers(link: Link, prefix: str) -> list[WorkerStatus]:
 def failures(url: str, spider: str, job: str) -> Iterator[dict[str, Any]]:
     """What ended without success: `at`, `reason`, `url`, `detail`, `depth`, `attempt` …; as the
     other ledgers tell it."""
-    for entry in _kept(url, spider, job, "dead"):
-        head, detail, payload = entry.split(b"\n", 2)
-        at, request, depth, attempt, start, reason = head.split(b" ")
-        yield {
-            "at": int(at) / 1000,
-            "request": int(request),
-            "reason": reason.decode(),
-            "url": awake(payload)[0].url,
-            "detail": json.loads(detail) if detail else "",
-            "depth": int(depth),
-            "attempt": int(attempt),
-            "start": int(start),
-            "payload": payload,
-        }
+    return _kept(url, spider, job, "dead", _failure)
 
 
 def rejects(url: str, spider: str, job: str) -> Iterator[dict[str, Any]]:
     """The pages with rejected items: `at`, `url`, `items` (JSON), `failed`, `depth` …"""
-    for entry in _kept(url, spider, job, "rejects"):
-        head, items, payload = entry.split(b"\n", 2)
-        at, request, failed, depth, start = head.split(b" ")
-        yield {
-            "at": int(at) / 1000,
-            "request": int(request),
-            "failed": int(failed),
-            "url": awake(payload)[0].url,
-            "items": items.decode("utf-8", "surrogatepass"),
-            "depth": int(depth),
-            "start": int(start),
-            "payload": payload,
-        }
+    return _kept(url, spider, job, "rejects", _rejects)
 
 
-def _kept(url: str, spider: str, job: str, name: str) -> Iterator[bytes]:
+def _failure(entry: bytes) -> dict[str, Any]:
+    head, detail, payload = entry.split(b"\n", 2)
+    at, request, depth, attempt, start, reason = head.split(b" ")
+    return {
+        "at": int(at) / 1000,
+        "request": int(request),
+        "reason": reason.decode(),
+        "url": awake(payload)[0].url,
+        "detail": json.loads(detail) if detail else "",
+        "depth": int(depth),
+        "attempt": int(attempt),
+        "start": int(start),
+        "payload": payload,
+    }
+
+
+def _rejects(entry: bytes) -> dict[str, Any]:
+    head, items, payload = entry.split(b"\n", 2)
+    at, request, failed, depth, start = head.split(b" ")
+    return {
+        "at": int(at) / 1000,
+        "request": int(request),
+        "failed": int(failed),
+        "url": awake(payload)[0].url,
+        "items": items.decode("utf-8", "surrogatepass"),
+        "depth": int(depth),
+        "start": int(start),
+        "payload": payload,
+    }
+
+
+def _kept(
+    url: str, spider: str, job: str, name: str, told: Callable[[bytes], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     tag = tag_of(spider, job)
     with Link(url, patience=PATIENCE) as link, reading(link):
         run = run_of(link, tag)
         if run:
             verify(link, f"{tag}{run}:")
-            yield from elements(link, f"{tag}{run}:{name}")
+            yield from map(told, elements(link, f"{tag}{run}:{name}"))
 
 
 # What is out of the way ---------------------------------------------------------------------------
