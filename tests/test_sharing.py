@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -398,3 +399,52 @@ async def test_the_only_host_is_not_handed_around() -> None:
     world.clean()
     assert {seen.worker for seen in world.web.log} == {"w0"}
     assert world.elapsed < 60 * DELAY + 1
+
+
+# -- whatever comes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_comes_no_host_is_asked_by_two_and_all_is_done(seed: int) -> None:
+    """Pages that fetch from hosts of others, from their own, and from hosts without pages; some
+    may not repeat; hosts that tell to wait; every host with a robots.txt."""
+    dice = Random(seed)
+    hosts = [f"http://h{n}.example" for n in range(dice.randint(2, 8))]
+    apis = [f"http://api{n}.example" for n in range(dice.randint(1, 3))]
+    pauses = {f"{dice.choice(hosts)}/p/{dice.randrange(5)}" for _ in range(2)}
+    asked: Counter[str] = Counter()
+
+    def site(worker: str, request: Request) -> Response:
+        asked[request.url] += 1
+        if request.url.endswith("/robots.txt"):
+            return page(request, 200, b"User-agent: *\nDisallow: /no\n")
+        if request.url in pauses and asked[request.url] == 1:
+            return page(request, 429, Retry_After="3")
+        return page(request)
+
+    async def visit(spider: Pages, response: Response) -> None:
+        for n in range(dice.randint(0, 2)):
+            there = dice.choice(hosts + apis)
+            await spider.fetch(Request(f"{there}/call{response.url[6:]}/{n}"))
+
+    delay = dice.choice([0.0, 0.1, 0.7])
+    world = World(site, config(fetch_wait=300.0, robots=True, delay=delay), latency=0.07)
+    workers = dice.randint(2, 5)
+    for n in range(workers):
+        urls = [
+            url for i, host in enumerate(hosts) if i % workers == n for url in numbered(host, 12)
+        ]
+        options: dict[str, Any] = {"method": "POST"} if dice.random() < 0.3 else {}
+        world.add(Pages(urls, visit=visit, **options))
+    await world.run(most=400)
+    for host in hosts + apis:
+        world.never_two_workers_at_once(host)
+        world.apart(host, delay)
+        assert world.fetched(host, "/robots.txt").total() <= 1
+        assert all(len(seen.beside) < 4 for seen in world.web.seen(host))
+    told = sum(asked[url] - 1 for url in pauses if url in asked)
+    pages = sum(world.fetched(host, "/p/").total() for host in hosts)
+    assert pages == 12 * len(hosts) + told
+    assert told == len(pauses)
+    assert [worker.spider.failures for worker in world.workers] == [[]] * workers  # type: ignore[attr-defined]
+    world.clean()
