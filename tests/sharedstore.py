@@ -234,7 +234,7 @@ class Frontend:
 
     async def resign(self) -> None: ...
 
-    async def entries(self, after: str, most: int) -> list[tuple[str, bytes]]:
+    async def entries(self, after: str, most: int, *, wait: bool = True) -> list[tuple[str, bytes]]:
         return []
 
     async def deliver(self, batch: Batch, upto: str) -> Committed:
