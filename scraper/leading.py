@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
+from socket import gethostname
 
 from scraper.assessment import Assessment
 from scraper.errors import DamagedState, JobError, ScraperError, UsageError
@@ -51,8 +52,9 @@ AGAIN = 2.0
 """Seconds before another try, after the outputs could not be taken over here."""
 
 ELSEWHERE = 60.0
-"""Seconds after which outputs that no worker can take over end this one. Those that a process
-has open which was taken for dead and is not (it stands still) are waited for `frontier.patience`.
+"""Seconds after which outputs that no worker can take over end this one. Those that lie on another
+machine are waited for `frontier.patience`, and those that a process has open which was taken for
+dead and is not (it stands still).
 """
 
 
@@ -127,7 +129,7 @@ class Leader:
         if self._failing is None:
             self._failing = now
             log.warning("this worker cannot write the crawl's output yet: %s", error.message)
-        if isinstance(error, JobError):  # somebody has it open
+        if isinstance(error, JobError):  # somebody has it open, or it lies elsewhere
             patience = max(self._parts.config.frontier.patience, ELSEWHERE)
         else:
             patience = ELSEWHERE if recovery.others else 0.0
@@ -145,10 +147,10 @@ class Leader:
             try:
                 await self._take_over(sinks, recovery, stack)
             except (DamagedState, UsageError) as error:
-                raise _ElsewhereError(error) from error
+                raise _ElsewhereError(self._elsewhere(error, recovery)) from error
             self._failing = None
             self._upto = ""
-            await self.commit(Batch(state={"led": b"1"}))
+            await self.commit(Batch(state={"led": self._here.encode()}))
             log.debug("this worker leads the crawl")
             return await self._keep(Relay(chain, self._parts.spider.name), sinks, recovery)
 
@@ -168,10 +170,25 @@ class Leader:
         """What was written under another name would be begun anew here, and lost."""
         foreign = recovery.positions.keys() - {sink.key for sink in sinks}
         if foreign:
-            raise DamagedState(
+            raise JobError(
                 f"the crawl writes to {', '.join(sorted(foreign))}, which is no output here",
                 hint="Run a worker where that is, with the same outputs.",
             )
+
+    @property
+    def _here(self) -> str:
+        return f"{gethostname()}:{self._identity.root}"
+
+    def _elsewhere(self, error: ScraperError, recovery: Recovery) -> ScraperError:
+        """What is not there is damaged only where it was written."""
+        place = recovery.state.get("led", self._here.encode()).decode("utf-8", "replace")
+        if not isinstance(error, DamagedState) or place == self._here:
+            return error
+        return JobError(
+            f"the crawl's output was written on {place}: {error.message}",
+            hint="Run a worker there; outputs that several machines reach are in the docs"
+            " (docs/workers.md).",
+        )
 
     async def _keep(self, relay: Relay, sinks: Sequence[Sink], recovery: Recovery) -> CrawlResult:
         parts, state = self._parts, recovery.state

@@ -24,7 +24,14 @@ from scraper import layers, sameness
 from scraper.build import build, output_template
 from scraper.claims import inherited
 from scraper.config import Config
-from scraper.errors import JobError, OutOfResource, ScraperError, SpiderError, UsageError
+from scraper.errors import (
+    DamagedState,
+    JobError,
+    OutOfResource,
+    ScraperError,
+    SpiderError,
+    UsageError,
+)
 from scraper.frontier.revive import Chosen, revive, survey
 from scraper.identity import OVER, Identity, Revival
 from scraper.job import Job
@@ -330,6 +337,7 @@ def _identity(
 def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, terms: Terms) -> list[str]:
     """Resume, retire or set aside what is there; what a person should know of it."""
     if terms.fresh:
+        _nobody_works(keeper, identity)
         there, identity.abandoned = _abandoned(keeper)
         identity.clear = partial(keeper.set_aside, "--fresh")
         where = f"in {keeper.directory}" if isinstance(keeper, Job) else "by the frontier"
@@ -360,12 +368,25 @@ def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, terms: 
             f" and the limit is {limit:,}",
             hint="Look with another job: --job try --limit N -o -. Or raise the limit.",
         )
+    others = summary.others if isinstance(summary, Recovery) else 0
     told = (
-        f"resuming the run of {identity.started} (job {identity.job}):"
+        f"{'joining' if others else 'resuming'} the run of {identity.started} (job {identity.job}):"
         f" {counts['pages']:,} pages and {counts['items']:,} items are done,"
         f" {summary.pending:,} requests pending"
     )
     return [told]
+
+
+def _nobody_works(keeper: Job | _Foreign, identity: Identity) -> None:
+    """Raises `JobError` while workers are at what shall be set aside."""
+    with suppress(DamagedState):  # that is what --fresh is for
+        summary = keeper.summary() if isinstance(keeper, _Foreign) else None
+        if summary is not None and summary.others and summary.phase not in OVER:
+            raise JobError(
+                f"--fresh: {summary.others} worker{'s are' if summary.others > 1 else ' is'} at"
+                f" work on job {identity.job}",
+                hint="Stop them first (Ctrl-C, SIGTERM); `scrape status` names them.",
+            )
 
 
 def _over_since(state: Mapping[str, bytes], since: float | None) -> bool:
