@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -105,6 +106,15 @@ class FileIndex:
             db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def identity(self) -> str:
+        """What tells this index from every other, also from a copy of it."""
+        with self._named(), self._transaction() as db:
+            db.execute("CREATE TABLE IF NOT EXISTS directory (id TEXT NOT NULL)")
+            if (found := db.execute("SELECT id FROM directory").fetchone()) is None:
+                found = (secrets.token_hex(8),)
+                db.execute("INSERT INTO directory VALUES (?)", found)
+        return f"{found[0]}-{self.path.stat().st_ino}"
 
     def close(self) -> None:
         if self._db is not None:

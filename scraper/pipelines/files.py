@@ -134,7 +134,7 @@ class Files:
     async def place(self) -> str:
         """What tells the directory from another machine's: files come in by all workers of a
         shared crawl, and one of them moves them to their places."""
-        return await self.store.join()
+        return await self.store.identity()
 
     async def process(self, item: Any, page: Page) -> Any:
         await self.store.check_ready()

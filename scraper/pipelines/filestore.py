@@ -88,7 +88,7 @@ class FileStore:
         self._expected = 0
         self._begun = False
         self._shared = crawl.shared
-        self._here = ""
+        self._joined = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="file")
 
@@ -109,15 +109,19 @@ class FileStore:
 
         await self._in_thread(look)
 
-    async def join(self) -> str:
-        """In a shared crawl, be ready for downloads; what tells this directory from another."""
-        if not self._here:
-            self._here = await self._in_thread(self._join)
-        return self._here
+    async def identity(self) -> str:
+        """What tells this directory from those of other machines."""
 
-    def _join(self) -> str:
+        def ask() -> str:
+            self._index.open()
+            return self._index.identity()
+
+        return await self._in_thread(ask)
+
+    def _join(self) -> None:
         self._index.open()
-        return self.tree.join()
+        self.tree.join()
+        self._joined = True
 
     async def rewind(self, group: int | None) -> None:
         """Be where the run was at *group*, the last that was committed; None: it begins."""
@@ -156,8 +160,8 @@ class FileStore:
 
     async def check_ready(self) -> None:
         """Before a download. Raises `DamagedState` when less was delivered than was committed."""
-        if self._shared:
-            await self.join()
+        if self._shared and not self._joined:
+            await self._in_thread(self._join)
         if self._begun or not self._shared:
             self.check_complete()
 

@@ -5,7 +5,6 @@
     DIRECTORY/images/3f/3f2a….png         what committed items point to
     DIRECTORY/.index.sqlite               which URL gave which file
     DIRECTORY/.incoming/RUN/              downloads whose pages are not committed yet
-    DIRECTORY/.incoming/RUN/.here         in a shared crawl: what tells this directory from others
 
 The workers of a shared crawl bring files into one place, which is locked by the one that writes.
 What dead ones have left there is removed at the end: nobody knows whether its page is committed.
@@ -34,7 +33,7 @@ from scraper.protocols import CrawlInfo
 
 __all__ = ["FileTree", "Move"]
 
-INCOMING, HERE = ".incoming", ".here"
+INCOMING = ".incoming"
 ONCE = "once-"
 """How the places begin of runs that leave no state: what a dead one left is nobody's."""
 
@@ -94,19 +93,9 @@ class FileTree:
                     raise
         _sync(self._base)
 
-    def join(self) -> str:
-        """Make the run's place, unless another worker has; what tells it from that of others.
-
-        For a shared crawl: workers that find something else have another directory of that name.
-        """
+    def join(self) -> None:
+        """Make the run's place, for what comes in, unless another worker of its has."""
         self.incoming.mkdir(0o700, parents=True, exist_ok=True)
-        here, mine = self.incoming / HERE, self.incoming / f"{HERE}-{self._mark}"
-        if not here.exists():
-            mine.write_text(secrets.token_hex(8))
-            with suppress(FileExistsError):
-                here.hardlink_to(mine)
-            mine.unlink()
-        return here.read_text()
 
     def _take_place(self) -> int:
         with self._opened(INCOMING) as incoming:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiofiles
 from aiofiles.os import wrap
 
-from scraper.errors import ConfigError, ScraperError
+from scraper.errors import ScraperError
 from scraper.items import encode
 from scraper.pipelines.filesystem import blocks
 from scraper.pipelines.paths import output_error
@@ -39,7 +39,8 @@ class Stdout:
 
     A pipe cannot be rewound: a kill between write and commit repeats that group's items on
     resume (at-least-once; a crawl that is not killed writes each once). A reader that goes away
-    raises `BrokenPipeError`, for the caller to end quietly, as a filter does.
+    raises `BrokenPipeError`, for the caller to end quietly, as a filter does. In a shared crawl
+    it is the standard output of whichever worker leads: `scrape run --workers` gives all the same.
     """
 
     recovery: Literal["rewind", "redo"] = "rewind"
@@ -50,16 +51,7 @@ class Stdout:
         self._file: AsyncFileIO | None = None
 
     async def open(self, crawl: CrawlInfo) -> None:
-        """Take file descriptor 1 as it is now; nothing may be left in Python's buffer before it.
-
-        Raises `ConfigError` in a shared crawl.
-        """
-        if crawl.shared:
-            raise ConfigError(
-                "-o -: workers share this crawl, and any of them may come to write its output, each"
-                " to a standard output of its own",
-                hint='Give the output a file, -o FILE, or crawl alone: -s frontier.url="memory".',
-            )
+        """Take file descriptor 1 as it is now; nothing may be left in Python's buffer before it."""
         with _told():
             sys.stdout.flush()
             # Unbuffered: after a BrokenPipeError nothing is left to be flushed at exit.

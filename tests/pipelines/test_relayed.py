@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -496,13 +497,23 @@ async def test_what_no_leader_has_committed_is_cut_and_not_kept(
     assert lines(tmp_path / "out/Even.jsonl") == [(2, 0)]
 
 
-@pytest.mark.parametrize(("sink", "said"), [(Stdout(), "-o FILE"), (QueueSink(), "memory")])
-async def test_what_belongs_to_one_process_is_refused(
-    sink: Stdout | QueueSink, said: str, tmp_path: Path
-) -> None:
+async def test_what_belongs_to_one_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers share") as caught:
-        await sink.open(replace(crawl_info(tmp_path), shared=True))
-    assert said in caught.value.hint
+        await QueueSink().open(replace(crawl_info(tmp_path), shared=True))
+    assert "memory" in caught.value.hint
+
+
+async def test_standard_output_is_the_leaders(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Workers of one command have the same one."""
+    crawl = SharedCrawl(tmp_path, lambda: Chain([Stdout()]))
+    await crawl.stage(0, {"n": 1}, {"n": 2})
+    await crawl.stage(1, {"n": 3})
+    await crawl.deliver("dies late")
+    await crawl.stage(1, {"n": 4})
+    await crawl.publish()
+    assert capfdbinary.readouterr().out == b"".join(b'{"n":%d}\n' % n for n in range(1, 5))
 
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────
@@ -583,6 +594,11 @@ async def test_files_of_workers_that_do_not_share_the_directory(tmp_path: Path) 
         await sink.aclose()
     assert found[0] == found[1]
     require_places(found[0], found[1])
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    sink = FilesContract().make(tmp_path / "copy")
+    await sink.open(replace(crawl_info(tmp_path / "copy"), shared=True))
+    assert await sink.place() != found[0]["data/files"], "an image of the machine, say"
+    await sink.aclose()
     with pytest.raises(UsageError, match="another directory") as caught:
         require_places(found[0], found[2])
     assert "share that directory" in caught.value.hint
