@@ -23,7 +23,9 @@ EASY = Politeness(robots=False, delay=0.0, per_host=4, adaptive=False)
 class Bench:
     """A gate with its surroundings recorded."""
 
-    def __init__(self, politeness: Politeness = EASY, concurrency: int = 8) -> None:
+    def __init__(
+        self, politeness: Politeness = EASY, concurrency: int = 8, worker: str = ""
+    ) -> None:
         self.clock = ManualClock()
         self.robots: list[tuple[Host, float]] = []
         self.gate = Gate(
@@ -33,6 +35,8 @@ class Bench:
             fetch_robots=lambda host, began: self.robots.append((host, began)),
             wake=lambda: None,
             jitter=lambda: 0.5,
+            worker=worker,
+            agent="scraper",
         )
         self._ids = 0
 
