@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Servers", "SharedJob", "check", "on_redis"]
 
+PATIENCE, ANSWER = 1.0, 2.0
+"""Seconds that a command waits for a server that is away, and for the answer of one that is not."""
+
 BASIC = "%Y%m%dT%H%M%SZ"
 
 
@@ -45,7 +48,7 @@ def check(url: str) -> list[str]:
     from scraper.frontier.redis_link import Link
     from scraper.frontier.redis_memory import check_server, info
 
-    with Link(url, patience=1.0, quiet=True) as link:
+    with Link(url, patience=PATIENCE, answer=ANSWER, quiet=True) as link:
         notes = check_server(link)
         memory = info(link, "memory")
     place = redact(url)
@@ -61,6 +64,14 @@ def check(url: str) -> list[str]:
             " noeviction)"
         )
     return notes
+
+
+def _reach(url: str) -> None:
+    """See that the server is there, sooner than whoever has to wait for it would give up."""
+    from scraper.frontier.redis_link import Link
+
+    with Link(url, patience=PATIENCE, answer=ANSWER, quiet=True) as link:
+        link.ask("TIME")
 
 
 def _asked(url: str) -> Any:
@@ -130,7 +141,9 @@ class Servers:
             if not on_redis(url):
                 continue
             try:
-                listed = _asked(url).jobs(url)
+                redis = _asked(url)
+                _reach(url)
+                listed = redis.jobs(url)
             except ScraperError as error:
                 self.problems.append(error)
                 continue
