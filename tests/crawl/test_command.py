@@ -245,6 +245,16 @@ def test_a_server_that_is_away(shared: Project, look: CommandLine, web: Site) ->
     assert json.loads(expect(0, look("status", "--json")).out) == []
 
 
+def test_a_server_that_hangs(redis_binary: str, project: Project, look: CommandLine) -> None:
+    project.spider(GRAPH_SPIDER)
+    with Redis(redis_binary) as server:
+        project.config(f'[frontier]\nurl = "{server.url()}"\n')
+        server.pause()
+        assert "has not answered for 3 s" in expect(0, look("status")).err
+        server.go_on()
+        assert "no jobs yet" in expect(0, look("status")).err
+
+
 def test_what_check_says_of_a_server(
     redis_binary: str, project: Project, look: CommandLine
 ) -> None:
