@@ -287,7 +287,7 @@ class Frontier(Section):
     url: Annotated[str, AfterValidator(_frontier_url)] = Field(
         "sqlite",
         description="sqlite (durable), memory (gone with the process), redis://host:port/0"
-        " (many workers), or a plugin's scheme://…",
+        " (many workers), a plugin's scheme://…",
         repr=False,
     )
     lease: Annotated[float, Field(ge=3, le=3600)] = Field(

@@ -7,6 +7,7 @@ library that asks a server is optional, and loaded when there is one to ask.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scraper import layers, plugins
-from scraper.errors import ScraperError
+from scraper.errors import OutOfResource, ScraperError
 from scraper.job import STATE
 from scraper.joblist import JobStatus
 from scraper.project import Project, prepare
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from scraper.frontier.redis_status import Crawl, Shelved
 
 __all__ = ["Servers", "SharedJob", "check", "on_redis"]
+
+PATIENCE, LONGEST = 1.0, 3.0
+"""Seconds that a command waits for a server that is away, and for one that does not answer."""
 
 BASIC = "%Y%m%dT%H%M%SZ"
 
@@ -42,10 +46,11 @@ def check(url: str) -> list[str]:
     Raises `UsageError` for one that is no good, `OutOfResource` for one that is away.
     """
     _asked(url)
+    _reach(url)
     from scraper.frontier.redis_link import Link
     from scraper.frontier.redis_memory import check_server, info
 
-    with Link(url, patience=1.0, quiet=True) as link:
+    with Link(url, patience=PATIENCE, quiet=True) as link:
         notes = check_server(link)
         memory = info(link, "memory")
     place = redact(url)
@@ -61,6 +66,36 @@ def check(url: str) -> list[str]:
             " noeviction)"
         )
     return notes
+
+
+def _reach(url: str) -> None:
+    """See that the server answers, before something is asked that waits for it with patience.
+
+    Raises `OutOfResource`. In a thread, for one that hangs keeps whoever asks it.
+    """
+    from scraper.frontier.redis_link import Link
+
+    found: list[ScraperError | None] = []
+
+    def ask() -> None:
+        try:
+            with Link(url, patience=PATIENCE, quiet=True) as link:
+                link.ask("TIME")
+        except ScraperError as error:
+            found.append(error)
+        else:
+            found.append(None)
+
+    asking = threading.Thread(target=ask, name="reach", daemon=True)
+    asking.start()
+    asking.join(LONGEST)
+    if not found:
+        raise OutOfResource(
+            f"{redact(url)} has not answered for {LONGEST:g} s",
+            hint="Is it at a long command, or stopped? Try again in a while.",
+        )
+    if found[0] is not None:
+        raise found[0]
 
 
 def _asked(url: str) -> Any:
@@ -130,7 +165,9 @@ class Servers:
             if not on_redis(url):
                 continue
             try:
-                listed = _asked(url).jobs(url)
+                redis = _asked(url)
+                _reach(url)
+                listed = redis.jobs(url)
             except ScraperError as error:
                 self.problems.append(error)
                 continue

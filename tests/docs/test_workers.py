@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
+from scraper import layers
+from scraper.cli.line import GRACE
+from scraper.config import Crawl
+from scraper.servers import on_redis
 from tests.conftest import missing
 from tests.docs.generate import click_command
-from tests.docs.markdown import ROOT, blocks
+from tests.docs.markdown import ROOT, blocks, text_of
 from tests.servers.redis import Redis
 
 PAGE = "docs/workers.md"
@@ -80,9 +84,6 @@ def test_units(tmp_path: Path) -> None:
     service = (tmp_path / "scrape@.service").read_text()
     stop = re.search(r"^TimeoutStopSec=(\d+)$", service, re.MULTILINE)
     assert stop is not None
-    from scraper.cli.line import GRACE
-    from scraper.config import Crawl
-
     assert int(stop[1]) > Crawl().drain_timeout + 2 * GRACE, "or systemd kills what ends cleanly"
 
 
@@ -108,7 +109,7 @@ def settings_of_the_server(compose: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_server_starts_with_what_is_shown(redis_binary: str, compose: dict[str, Any]) -> None:
-    (written,) = (text for name, text in shown("").items() if text.startswith("appendonly"))
+    (written,) = (b.text for b in blocks("conf", PAGE) if b.text.startswith("appendonly"))
     by_hand = dict(line.split() for line in written.splitlines())
     in_container = settings_of_the_server(compose)
     assert by_hand.items() <= in_container.items()
@@ -117,3 +118,12 @@ def test_a_server_starts_with_what_is_shown(redis_binary: str, compose: dict[str
         told = client.config_get("*")
     assert (told["appendonly"], told["appendfsync"]) == ("yes", "everysec")
     assert (told["maxmemory-policy"], told["maxmemory"]) == ("noeviction", str(2 * 1024**3))
+
+
+def test_the_address_of_a_server_over_tls_is_one() -> None:
+    (line,) = (block.text.strip() for block in blocks("sh", PAGE))
+    name, _, url = line.partition("=")
+    loaded = layers.load(None, environ={name: url})
+    assert on_redis(loaded.config.frontier.url)
+    for shown_url in re.findall(r"`(unix://[^`]+|rediss?://[^`]+/\d)`", text_of(PAGE)):
+        assert on_redis(shown_url)
