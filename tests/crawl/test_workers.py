@@ -17,6 +17,7 @@ from itertools import pairwise
 import pytest
 
 from tests.conftest import missing
+from tests.crawl import test_sinks as sinks
 from tests.crawl.harness import (
     CONCURRENCY,
     GRAPH_SPIDER,
@@ -28,6 +29,7 @@ from tests.crawl.harness import (
     addresses,
     json_lines,
 )
+from tests.crawl.outputs import OUTPUTS
 from tests.servers.graph import Graph
 from tests.servers.redis import Redis, program
 from tests.servers.web import Web
@@ -67,12 +69,19 @@ def redis(server: Redis) -> Redis:
 class Crew:
     """Workers of one crawl, each a process of its own."""
 
-    def __init__(self, project: Project, web: Web, redis: Redis, *more: str) -> None:
+    def __init__(
+        self,
+        project: Project,
+        web: Web,
+        redis: Redis,
+        *more: str,
+        output: tuple[str, ...] = ("-o", "out.jsonl"),
+    ) -> None:
         self.project = project
         self.web = web
         self.redis = redis
         self.arguments = (
-            "run", "pages", "-a", f"base={web.url}", "-o", "out.jsonl", "--json",
+            "run", "pages", "-a", f"base={web.url}", *output, "--json",
             "-s", f"frontier.url={redis.url()}", "-s", f"frontier.lease={LEASE}", *more,
         )  # fmt: skip
         self.since = time.time()
@@ -103,6 +112,13 @@ class Crew:
                 self.codes.append(code)
                 self.workers.remove(worker)
                 self.start()
+
+    def see_through(self) -> None:
+        """Replace what dies, until the crawl is over for one of them, and so for all."""
+        while self.alive():
+            self.restart_dead()
+            time.sleep(0.05)
+        assert any(done.code == 0 for done in self.finish())
 
 
 @pytest.fixture
@@ -159,47 +175,70 @@ def test_workers_share_a_crawl(pages: Project, redis: Redis) -> None:
 
 
 def kill_at_random(
-    pages: Project, redis: Redis, graph: Graph, *, seed: int, kills: int, redis_kills: int
-) -> None:
-    """Kill workers, the leader among them, and Redis; replace what is gone; all ends well."""
+    crew: Crew, web: Web, redis: Redis, *, seed: int, kills: int, redis_kills: int
+) -> int:
+    """Kill workers, the leader among them, and Redis; replace what is gone; all ends well.
+
+    Returns how many deeds there were.
+    """
     dice = random.Random(seed)
     deeds = ["worker"] * kills + ["redis"] * redis_kills
     dice.shuffle(deeds)
+    crew.start(WORKERS)
+    done = 0
+    for deed in deeds:
+        until(partial(crew.past, web.number() + dice.randrange(20, 60)))
+        if not crew.alive():
+            break
+        if deed == "redis":
+            redis.kill()
+            redis.start()
+        else:
+            victim = dice.choice(crew.alive())
+            victim.kill()
+            victim.process.wait()
+            done += 1
+        crew.restart_dead()
+    assert done >= kills * 3 // 4, f"the crawl was over after {done} kills"
+    crew.see_through()
+    return len(deeds)
+
+
+def exact(pages: Project, redis: Redis, graph: Graph, *, seed: int, kills: int, more: int) -> None:
+    """A graph by *kills* of workers and *more* of Redis."""
     with Web(graph) as web:
         crew = Crew(pages, web, redis)
-        crew.start(WORKERS)
-        done = 0
-        for deed in deeds:
-            goal = web.number() + dice.randrange(20, 60)
-            until(partial(crew.past, goal))
-            if not crew.alive():
-                break
-            if deed == "redis":
-                redis.kill()
-                redis.start()
-            else:
-                victim = dice.choice(crew.alive())
-                victim.kill()
-                victim.process.wait()
-                done += 1
-            crew.restart_dead()
-        assert done >= kills * 3 // 4, f"the crawl was over after {done} kills"
-        while crew.alive():
-            crew.restart_dead()
-            time.sleep(0.05)
-        assert any(done.code == 0 for done in crew.finish())
-        judge(pages, web, graph, kills=len(deeds))
+        deeds = kill_at_random(crew, web, redis, seed=seed, kills=kills, redis_kills=more)
+        judge(pages, web, graph, kills=deeds)
     at_rest(redis)
 
 
 def test_killed_at_random(pages: Project, redis: Redis) -> None:
-    kill_at_random(pages, redis, Graph(900), seed=7, kills=5, redis_kills=1)
+    exact(pages, redis, Graph(900), seed=7, kills=5, more=1)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_at_random_for_long(pages: Project, redis: Redis, seed: int) -> None:
-    kill_at_random(pages, redis, Graph(3000), seed=seed, kills=24, redis_kills=3)
+    exact(pages, redis, Graph(3000), seed=seed, kills=24, more=3)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "four" else pytest.mark.long) for n in OUTPUTS]
+)
+def test_every_output_is_exact(project: Project, redis: Redis, name: str) -> None:
+    output = OUTPUTS[name]
+    sinks.prepare(project, output)
+    graph = sinks.GRAPH
+    with Web(graph) as web:
+        both = str(output.both).lower()
+        crew = Crew(project, web, redis, "-a", f"both={both}", output=())
+        kill_at_random(crew, web, redis, seed=11, kills=4, redis_kills=1)
+        assert {worker.wait().json["items"] for worker in crew.workers} == {
+            graph.pages * (1 + output.both)
+        }
+    sinks.judge(project, output, graph)
+    at_rest(redis)
 
 
 def test_a_worker_that_slept_too_long_is_refused(pages: Project, redis: Redis) -> None:
@@ -238,12 +277,8 @@ def test_a_page_that_kills_its_worker_ends_dead(pages: Project, redis: Redis) ->
     with Web(graph) as web:
         crew = Crew(pages, web, redis)
         crew.start(2)
-        while crew.alive():
-            crew.restart_dead()
-            time.sleep(0.05)
-        done = [ended for ended in crew.finish() if ended.code == 0]
-        assert done
-        result = done[-1].json
+        crew.see_through()
+        result = next(ended.json for ended in crew.finish() if ended.code == 0)
     assert result["finished"] is True
     assert result["reasons"] == {"crashed": 1}
     assert crew.codes.count(-signal.SIGKILL) == 5  # twice among others, three times alone
