@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,18 +20,14 @@ from pydantic_core import to_jsonable_python
 from scraper import job as jobs
 from scraper import layers, sameness
 from scraper.build import build, output_template
-from scraper.claims import inherited
 from scraper.config import Config
 from scraper.errors import (
-    DamagedState,
-    JobError,
     OutOfResource,
-    ScraperError,
     SpiderError,
     UsageError,
 )
-from scraper.frontier.revive import Chosen, revive, survey
-from scraper.identity import OVER, Identity, Revival
+from scraper.frontier.revive import Chosen
+from scraper.identity import Identity
 from scraper.job import Job
 from scraper.joint import JointCrawl
 from scraper.layers import Loaded
@@ -48,8 +42,8 @@ from scraper.spider import (
     own_settings,
     stored_arguments,
 )
+from scraper.succession import Foreign, Terms, Way, make_way, try_again
 from scraper.urls import redact
-from scraper.work import Recovery, job_of
 
 __all__ = ["Session", "open_prepared", "open_session"]
 
@@ -120,9 +114,7 @@ def open_prepared(
             hint='Set frontier.url = "redis://host:port/0" for all its workers.',
         )
     terms = Terms(fresh, join, since, allow_changed)
-    way = (
-        partial(_try_again, chosen=retry) if retry is not None else partial(_make_way, terms=terms)
-    )
+    way = partial(try_again, chosen=retry) if retry is not None else partial(make_way, terms=terms)
     with _opened(parts, root or project.root, held, output, way, terms) as session:
         yield session
 
@@ -181,7 +173,7 @@ def open_session(
     if not parts.chain.sinks:
         log.warning("no output: items are counted and discarded (output=…, config=…, stream())")
     terms = Terms(fresh)
-    with _opened(parts, root, held, output, partial(_make_way, terms=terms), terms) as session:
+    with _opened(parts, root, held, output, partial(make_way, terms=terms), terms) as session:
         yield session
 
 
@@ -239,48 +231,6 @@ def _remembered(parts: Parts, job: Job | None, asked: str) -> Job | None:
     return None
 
 
-# ── what an earlier process left ─────────────────────────────────────────────────────────
-
-
-class _Foreign:
-    """The frontier of a plugin, where it keeps a job's state in place of the `Job` itself."""
-
-    def __init__(self, frontier: Durable) -> None:
-        self._frontier = frontier
-        self._held: Recovery | None = None
-        self._delivered = False
-
-    def summary(self) -> Recovery | None:
-        self._held = self._frontier.peek()
-        self._delivered = self._held is not None and self._held.phase == "finished"
-        return self._held
-
-    def retire(self) -> object:
-        return self._frontier.retire()
-
-    def set_aside(self, reason: str) -> object:
-        self._delivered = False
-        return self._frontier.set_aside(reason)
-
-    def claims(self, stages: Sequence[str]) -> Mapping[str, array[int]]:
-        """See `Job.claims`: what the run that made way leaves to the next."""
-        held, self._held = self._held, None
-        return inherited(stages, held.claims, delivered=self._delivered) if held else {}
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On which terms a run takes the place of what is there; see `open_prepared`."""
-
-    fresh: bool = False
-    join: bool = False
-    since: float | None = None
-    allow_changed: bool = False
-
-
-Way = Callable[[Job | _Foreign, Identity, int], list[str]]
-
-
 @contextmanager
 def _opened(
     parts: Parts, root: Path, job: Job | None, output: str | None, way: Way, terms: Terms
@@ -297,7 +247,7 @@ def _opened(
     shared = isinstance(frontier, Shared)
     with job.locked(shared=shared):
         identity.job, identity.directory = job.name, job.directory
-        keeper = _Foreign(frontier) if isinstance(frontier, Durable) else job
+        keeper = Foreign(frontier) if isinstance(frontier, Durable) else job
         notes = way(keeper, identity, parts.config.crawl.max_items)
         identity.wanted = partial(_identity, parts, output)
         identity.compare = partial(sameness.compare, allow_changed=terms.allow_changed)
@@ -332,112 +282,3 @@ def _identity(
         output=output_template(output) if output is not None else None,
         settings=settings,
     )
-
-
-def _make_way(keeper: Job | _Foreign, identity: Identity, limit: int, *, terms: Terms) -> list[str]:
-    """Resume, retire or set aside what is there; what a person should know of it."""
-    if terms.fresh:
-        _nobody_works(keeper, identity)
-        there, identity.abandoned = _abandoned(keeper)
-        identity.clear = partial(keeper.set_aside, "--fresh")
-        where = f"in {keeper.directory}" if isinstance(keeper, Job) else "by the frontier"
-        return [f"starting anew; the old state is kept {where}"] if there else []
-    summary = keeper.summary()
-    stored = job_of(summary.state) if summary is not None else None
-    if summary is None or stored is None:
-        if terms.join:
-            raise UsageError(
-                "--join: there is no crawl of this job to join",
-                hint="Begin it on another machine, or here: without --join.",
-            )
-        return []
-    if summary.phase in OVER and not (terms.join or _over_since(summary.state, terms.since)):
-        identity.clear = keeper.retire
-        return []
-    identity.started = stored["started"]
-    identity.resumed = True
-    identity.young = terms.since is not None and jobs.began(identity.started) >= int(terms.since)
-    if summary.phase in OVER:
-        return [f"the run of {identity.started} is over"]
-    if summary.phase == "publishing":
-        return [f"publishing what the run of {identity.started} has finished"]
-    counts = summary.counts
-    if 0 < limit < counts["items"] and "limit" not in summary.state:
-        raise JobError(
-            f"the unfinished run of {identity.started} has {counts['items']:,} items already,"
-            f" and the limit is {limit:,}",
-            hint="Look with another job: --job try --limit N -o -. Or raise the limit.",
-        )
-    others = summary.others if isinstance(summary, Recovery) else 0
-    told = (
-        f"{'joining' if others else 'resuming'} the run of {identity.started} (job {identity.job}):"
-        f" {counts['pages']:,} pages and {counts['items']:,} items are done,"
-        f" {summary.pending:,} requests pending"
-    )
-    return [told]
-
-
-def _nobody_works(keeper: Job | _Foreign, identity: Identity) -> None:
-    """Raises `JobError` while workers are at what shall be set aside."""
-    with suppress(DamagedState):  # that is what --fresh is for
-        summary = keeper.summary() if isinstance(keeper, _Foreign) else None
-        if summary is not None and summary.others and summary.phase not in OVER:
-            raise JobError(
-                f"--fresh: {summary.others} worker{'s are' if summary.others > 1 else ' is'} at"
-                f" work on job {identity.job}",
-                hint="Stop them first (Ctrl-C, SIGTERM); `scrape status` names them.",
-            )
-
-
-def _over_since(state: Mapping[str, bytes], since: float | None) -> bool:
-    """Whether the run that is over ended later than *since*."""
-    with suppress(KeyError, ValueError):
-        return since is not None and float(state["ended_at"]) >= since
-    return False
-
-
-def _try_again(
-    keeper: Job | _Foreign, identity: Identity, limit: int, *, chosen: Chosen
-) -> list[str]:
-    """Let what is *chosen* be pending again, once the crawl can begin; or only go on."""
-    if isinstance(keeper, _Foreign):
-        raise UsageError(
-            "--retry needs the ledger of the project, and this job's state is kept by a plugin",
-            hint='Crawl anew with `scrape run`; frontier.url = "sqlite" keeps what can be retried.',
-        )
-    job, summary = keeper, keeper.summary()
-    stored = job_of(summary.state) if summary is not None else None
-    if summary is None or stored is None:
-        raise JobError(f"job {job.name} of spider {job.spider} has never run")
-    if "limit" in summary.state:
-        raise UsageError(
-            f"the run of {stored['started']} was cut at crawl.max_items, in the middle of a page:"
-            " nothing can be added to it",
-            hint="Crawl anew with `scrape run`, with another limit or none.",
-        )
-    if summary.phase == "publishing":  # first things first
-        return _make_way(job, identity, limit, terms=Terms())
-    identity.started, identity.resumed = stored["started"], True
-    revived = survey(job.ledger, chosen)
-    if not revived.requests:
-        if summary.phase in OVER:
-            raise UsageError(f"there is nothing to retry in job {job.name}")
-        return ["nothing to retry", *_make_way(job, identity, limit, terms=Terms())]
-    counts = Counter(summary.counts)
-    counts.subtract(revived.counts)
-    ledger = Recovery(positions=summary.positions, state=summary.state, counts=counts)
-    identity.revival = Revival(ledger, partial(revive, job.ledger, chosen))
-    pages = f"{revived.requests:,} page{'' if revived.requests == 1 else 's'}"
-    return [f"retrying {pages} of the run of {stored['started']} (job {job.name})"]
-
-
-def _abandoned(keeper: Job | _Foreign) -> tuple[bool, str | None]:
-    """Whether *keeper* holds a run, and when that was started if it is unfinished and can say."""
-    there, started = True, None
-    with suppress(ScraperError):  # damaged: that is what --fresh is for
-        summary = keeper.summary()
-        there = summary is not None
-        if summary is not None and summary.phase not in OVER:
-            stored = job_of(summary.state)
-            started = stored["started"] if stored is not None else None
-    return there, started

@@ -152,6 +152,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "joblist",
         "servers",
         "build",
+        "succession",
         "session",
         "api",
         "workbench",
