@@ -19,10 +19,11 @@ from scraper.events import Stop
 from scraper.identity import RUNNING
 from scraper.leading import Leader, result_in
 from scraper.lifecycle import Crawl
+from scraper.pipelines.relay import places, require_places
 from scraper.protocols import CrawlInfo, Shared
 from scraper.report import CrawlResult, result_of
 from scraper.spider import stored_arguments
-from scraper.work import Batch, Recovery, job_of
+from scraper.work import Batch, Recovery, job_of, names_of
 
 __all__ = ["JointCrawl"]
 
@@ -89,10 +90,13 @@ class JointCrawl(Crawl):
         wanted = identity.wanted(outputs, info.started)
         wanted["run"] = secrets.token_hex(8)
         claims = identity.claims(chain.lasting) if identity.claims is not None else {}
+        here = {key.removeprefix(root): place for key, place in (await places(chain.sinks)).items()}
         begun = {"job": json.dumps(wanted).encode(), "phase": RUNNING}
+        begun["places"] = json.dumps(here).encode()
         recovery.state = {**recovery.state, **await self._frontier.begin(begun, claims)}
         stored = job_of(recovery.state) or wanted
         identity.notes += identity.compare(stored, wanted)
+        require_places(names_of(recovery.state, "places"), here)
         identity.run = str(stored.get("run", ""))
         self._tell_notes()
         if stored["started"] != info.started:  # another was first by a moment
