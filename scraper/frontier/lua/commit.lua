@@ -253,13 +253,19 @@ if n > 0 and not me[3] then
     end
   end
   -- Held hosts get half where there are more of both than requests to give: neither starves.
+  local bands, dry, from = call('HGET', P .. 'meta', 'bands'), {}, 1
   local due = take_due(n - min(#working, floor((n + 1) / 2)) - #got, others, quiet)
   for place = 1, min(#working, n - #due - #got) do
     given[#given + 1], is_new[#is_new + 1] = working[place], false
   end
-  for _, slot in ipairs(due) do given[#given + 1], is_new[#is_new + 1] = slot, true end
-  local dry
-  taken, dry = share_out(given, n, call('HGET', P .. 'meta', 'bands'))
+  local left, served = n, false
+  while not served do
+    for _, slot in ipairs(due) do given[#given + 1], is_new[#is_new + 1] = slot, true end
+    left = share_out(given, from, left, bands, taken, dry)
+    from = #given + 1
+    due = left > 0 and take_due(left, others, quiet) or {} -- held ones may have had less
+    served = #due == 0
+  end
   local more, done = {}, {}
   for place, slot in ipairs(given) do
     if not dry[place] then
@@ -270,9 +276,7 @@ if n > 0 and not me[3] then
   end
   many('SADD', P .. 't:' .. W, more)
   many('SREM', P .. 't:' .. W, done)
-  local nothing = true
-  for _, entries in ipairs(taken) do nothing = nothing and #entries == 0 end
-  if nothing and may_be_alone and call('HLEN', P .. 'l:' .. W) == 0 then
+  if left == n and may_be_alone and call('HLEN', P .. 'l:' .. W) == 0 then
     local held = {}
     for _, slot in ipairs(asked_for) do held[slot] = true end
     for _, slot in ipairs(got) do held[slot] = true end

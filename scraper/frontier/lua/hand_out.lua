@@ -37,10 +37,14 @@ local function take_due(most, wishes, quiet)
   return due
 end
 
--- Divide *n* requests as evenly as the queues allow: those in slots[i] become taken[i].
-local function share_out(slots, n, bands)
-  local taken, open = {}, {}
-  for place = 1, #slots do taken[place], open[place] = {}, place end
+-- Divide *n* requests as evenly as the queues allow: those of slots[i], from the place *from* on,
+-- become taken[i]. How many are left; those that have nothing more become dry[i].
+local function share_out(slots, from, n, bands, taken, dry)
+  local open = {}
+  for place = from, #slots do
+    taken[place], dry[place] = {}, true
+    open[#open + 1] = place
+  end
   while n > 0 and #open > 0 do
     local share, more = max(1, floor(n / #open)), {}
     for _, place in ipairs(open) do
@@ -52,10 +56,8 @@ local function share_out(slots, n, bands)
     end
     open = more
   end
-  local dry = {} -- those that have nothing left; of the others nobody knows
-  for place = 1, #slots do dry[place] = true end
-  for _, place in ipairs(open) do dry[place] = false end
-  return taken, dry
+  for _, place in ipairs(open) do dry[place] = false end -- as far as is known
+  return n
 end
 
 -- A request that crashed before, if its host can be had: slot, entry.

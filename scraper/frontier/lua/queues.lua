@@ -113,7 +113,9 @@ local function pop(slot, n, bands)
     local asked = n - #taken
     local some = asked > 0 and call('LPOP', queue_of(slot, priority), asked) or {}
     for _, entry in ipairs(some) do taken[#taken + 1] = entry end
-    if #some < asked and priority ~= '0' then call('ZREM', P .. 'b:' .. slot, priority) end
+    if asked > 0 and priority ~= '0' and call('EXISTS', queue_of(slot, priority)) == 0 then
+      call('ZREM', P .. 'b:' .. slot, priority)
+    end
   end
   local priorities = call('ZREVRANGE', P .. 'b:' .. slot, 0, -1)
   local plain = false
