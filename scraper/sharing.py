@@ -39,7 +39,10 @@ GRACE = 0.5
 POLL = 0.25
 """Seconds between two commits while something is wished for or about to be given back."""
 
-HEAR = 1.0
+MEAL = 1.0
+"""Seconds until more is given to workers that have nothing: they must come for it first."""
+
+HEAR = 0.5
 """Seconds between two commits while any host is held: it may be wished for by now."""
 
 
@@ -137,7 +140,7 @@ class Sharing:
         A quarter of the hosts at a time, slots of one host first: each worker of these has one.
         """
         busy = [host for host in held if host.leases]
-        if not hungry or len(busy) < 2 or now < self._shared_at + HEAR:
+        if not hungry or len(busy) < 2 or now < self._shared_at + MEAL:
             return
         self._shared_at = now
         names = Counter(host.name for host in busy)
