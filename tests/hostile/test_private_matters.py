@@ -350,8 +350,8 @@ FOREIGN = {
 
 @pytest.mark.case(
     96,
-    "a row of the ledger, its checksum right, with a pickle, JSON nested 200,000 deep, a foreign"
-    " type or an option that there is not (Redis is not there yet: this is the SQLite ledger)",
+    "a row of the SQLite ledger, its checksum right, with a pickle, JSON nested 200,000 deep, a"
+    " foreign type or an option that there is not",
     "exit 3, the ledger is named as damaged; all state is JSON, and no module imports pickle",
 )
 def test_foreign_rows_of_the_ledger_are_refused(project: Project) -> None:
