@@ -126,7 +126,16 @@ local function granted(slots, taken, new)
   end
   local hosts = #fresh > 0 and fields(P .. 'hosts', fresh) or {}
   local robots = #fresh > 0 and fields(P .. 'robots', robots_of) or {}
-  many('HSET', P .. 'held', owners)
+  if #owners > 0 and call('EXISTS', P .. 'held') == 0 then
+    -- A small hash is a list to Redis, in which it looks for a name from the start; one with a
+    -- long name in it never is again.
+    local long = string.rep('-', 600)
+    call('HSET', P .. 'held', long, '')
+    many('HSET', P .. 'held', owners)
+    call('HDEL', P .. 'held', long)
+  else
+    many('HSET', P .. 'held', owners)
+  end
   many('SADD', P .. 'h:' .. W, fresh)
   local at, n, leases = 0, 0, {}
   for place, slot in ipairs(slots) do
