@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crawl.harness import Project
+from tests.servers.redis import Redis
 
 
 @pytest.fixture
@@ -19,3 +20,11 @@ def project(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     made = Project(root, scratch)
     yield made
     made.close()
+
+
+@pytest.fixture
+def redis(redis_server: Redis) -> Redis:
+    """The module's Redis, empty."""
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 
-import pytest
-
-from tests.conftest import missing
 from tests.crawl.harness import Project, addresses, json_lines
 from tests.crawl.test_manners import LATE, peak
-from tests.servers.redis import Redis, program
+from tests.servers.redis import Redis
 from tests.servers.web import Answer, Seen, Web, html, text
 
 DELAY = 0.1
@@ -43,16 +39,6 @@ SPIDER = """
             await self.fetch(f"{self.api}/of/{here}/{number}")
             yield {"url": response.url}
 """
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    binary = program()
-    if binary is None:
-        missing("redis-server", "apt-get install redis-server")
-        return
-    with Redis(binary) as server:
-        yield server
 
 
 def test_by_the_server_s_log_three_workers_are_as_polite_as_one(

@@ -5,33 +5,26 @@ Short forms run with the ordinary tests; the long one is `make kill` (`pytest -m
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 
 import pytest
 
-from tests.conftest import missing
-from tests.crawl import test_sinks as sinks
 from tests.crawl.harness import (
     CONCURRENCY,
     GRAPH_SPIDER,
     GROUP,
-    HOSTS_SPIDER,
     Crawl,
     Finished,
     Project,
-    addresses,
     json_lines,
 )
-from tests.crawl.outputs import OUTPUTS
 from tests.servers.graph import Graph
-from tests.servers.redis import Redis, program
+from tests.servers.redis import Redis
 from tests.servers.web import Web
 
 WORKERS = 3
@@ -46,24 +39,6 @@ adaptive = false
 slots = 4
 """
 """Politeness lifted for loopback, where four workers may share a host."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Redis]:
-    binary = program()
-    if binary is None:
-        missing("redis-server", "apt-get install redis-server")
-        return
-    with Redis(binary) as server:
-        yield server
-
-
-@pytest.fixture
-def redis(server: Redis) -> Redis:
-    """The module's server, empty."""
-    with server.client() as client:
-        client.flushall()
-    return server
 
 
 class Crew:
@@ -223,24 +198,6 @@ def test_killed_at_random_for_long(pages: Project, redis: Redis, seed: int) -> N
     exact(pages, redis, Graph(3000), seed=seed, kills=24, more=3)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n == "four" else pytest.mark.long) for n in OUTPUTS]
-)
-def test_every_output_is_exact(project: Project, redis: Redis, name: str) -> None:
-    output = OUTPUTS[name]
-    sinks.prepare(project, output)
-    graph = sinks.GRAPH
-    with Web(graph) as web:
-        both = str(output.both).lower()
-        crew = Crew(project, web, redis, "-a", f"both={both}", output=())
-        kill_at_random(crew, web, redis, seed=11, kills=4, redis_kills=1)
-        assert {worker.wait().json["items"] for worker in crew.workers} == {
-            graph.pages * (1 + output.both)
-        }
-    sinks.judge(project, output, graph)
-    at_rest(redis)
-
-
 def test_a_worker_that_slept_too_long_is_refused(pages: Project, redis: Redis) -> None:
     graph = Graph(800)
     with Web(graph) as web:
@@ -297,33 +254,3 @@ def reachable_without(graph: Graph, dead: int) -> set[int]:
                 found.add(m)
                 todo.append(m)
     return found - {dead}
-
-
-def test_politeness_holds_for_all_workers_together(project: Project, redis: Redis) -> None:
-    """By the server's log: never two requests to a host at once, nor sooner than its delay."""
-    delay, hosts, per_host = 0.1, 4, 8
-    project.spider(HOSTS_SPIDER)
-    project.config(local='[politeness.hosts."127.*"]\ndelay = 0.1\nper_host = 1\n')
-    where = addresses(hosts)
-    graph = Graph(per_host, cross=0)
-    with Web(graph, addresses=where) as web:
-        starts = [web.base(address) + "/p/0" for address in where]
-        arguments = (
-            "run", "hosts", "-a", f"starts={json.dumps(starts)}", "-o", "out.jsonl", "--json",
-            "-s", f"frontier.url={redis.url()}", "--since", str(time.time()),
-        )  # fmt: skip
-        crew = [project.start(*arguments) for _ in range(WORKERS)]
-        for worker in crew:
-            worker.wait().expect(0)
-        seen = defaultdict(list)
-        for request in web.seen():
-            seen[request.host].append(request)
-    assert len(json_lines(project.path("out.jsonl"))) == hosts * per_host
-    for requests in seen.values():
-        requests.sort(key=lambda request: request.at)
-        for one, other in pairwise(requests):
-            assert one.ended is not None
-            assert one.ended <= other.at, f"two at once: {one.path} and {other.path}"
-        # A single request may be late on its way; all of them together took their time.
-        took = requests[-1].at - requests[0].at
-        assert took >= (len(requests) - 2) * delay, f"{len(requests)} requests in {took:.2f} s"

@@ -8,38 +8,21 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import missing
 from tests.crawl import test_files as pictures
 from tests.crawl import test_sinks as sinks
 from tests.crawl.harness import LOCAL, Crawl, Finished, Project, json_lines
 from tests.crawl.outputs import OUTPUTS
 from tests.servers.graph import Graph
-from tests.servers.redis import Redis, program
+from tests.servers.redis import Redis
 from tests.servers.web import Web
 
 WORKERS = 2
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    binary = program()
-    if binary is None:
-        missing("redis-server", "apt-get install redis-server")
-        return
-    with Redis(binary) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def empty(redis: Redis) -> None:
-    with redis.client() as client:
-        client.flushall()
 
 
 def start(project: Project, web: Web, redis: Redis, *more: str) -> Crawl:
