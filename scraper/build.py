@@ -15,7 +15,7 @@ from typing import Any
 
 from scraper.clock import LoopClock
 from scraper.components import build_component
-from scraper.config import Config
+from scraper.config import REDIS, Config
 from scraper.config import Frontier as FrontierSettings
 from scraper.credentials import Owners
 from scraper.errors import UsageError
@@ -84,7 +84,6 @@ EXTRAS: Mapping[str, str] = MappingProxyType({
 })
 """The optional libraries that built-ins need, and the extras that bring them."""
 
-REDIS = ("redis", "rediss", "unix")
 REDIS_FRONTIER = "scraper.frontier.redis:RedisFrontier"
 
 

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 from scraper._version import __version__
 
 __all__ = [
+    "REDIS",
     "SECTIONS",
     "Config",
     "Crawl",
@@ -79,12 +80,38 @@ def _frontier_url(url: str) -> str:
     """The shape alone: whether a plugin has that scheme is asked when a frontier is built."""
     if url in {"sqlite", "memory"}:
         return url
+    scheme = url.partition(":")[0]
+    if scheme in REDIS:
+        return _redis_url(url, scheme)
     if FOREIGN.fullmatch(url):
         return url
     raise ValueError(
         'use "sqlite" (durable), "memory" (gone when the process ends), "redis://host:port/0"'
         " (shared by many workers), or a plugin's scheme://…"
     )
+
+
+REDIS = ("redis", "rediss", "unix")
+REDIS_QUERY = re.compile(r"db=[0-9]+|ssl_(?:ca_certs|certfile|keyfile|check_hostname)=[^=]+")
+
+
+def _redis_url(url: str, scheme: str) -> str:
+    """What the client would pass over, or misread, is a mistake here."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.port != 0 and (
+            bool(parts.path.strip("/"))
+            if scheme == "unix"
+            else bool(parts.hostname) and re.fullmatch(r"/?[0-9]*", parts.path) is not None
+        )
+    except ValueError:
+        fits = False
+    query = parts.query.split("&") if fits and parts.query else []
+    if not fits or not all(map(REDIS_QUERY.fullmatch, query)):
+        raise ValueError(
+            "write it as redis://[user:password@]host:port/0, rediss://… (TLS) or unix:///path?db=0"
+        )
+    return url
 
 
 def _no_flag(value: object) -> object:
@@ -286,8 +313,8 @@ class Frontier(Section):
 
     url: Annotated[str, AfterValidator(_frontier_url)] = Field(
         "sqlite",
-        description="sqlite (durable), memory (gone with the process), redis://host:port/0"
-        " (many workers), a plugin's scheme://…",
+        description="sqlite (durable), memory (forgets), redis://host:port/0 (many workers), or a"
+        " plugin's",
         repr=False,
     )
     lease: Annotated[float, Field(ge=3, le=3600)] = Field(

@@ -107,6 +107,19 @@ def test_the_user_agent_names_project_version_and_the_missing_contact() -> None:
     assert tomllib.loads(pyproject.read_text("utf-8"))["project"]["version"] == __version__
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://u:p@[::1]:6380/3",
+        "rediss://cache.example/0?ssl_ca_certs=/etc/ssl/ca.pem",
+        "unix:///run/redis/redis.sock?db=1",
+    ],
+)
+def test_redis_can_be_reached_in_several_ways(url: str) -> None:
+    assert Config.model_validate({"frontier": {"url": url}}).frontier.url == url
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Config().crawl.concurrency = 4  # type: ignore[misc]
@@ -155,9 +168,17 @@ def test_sizes_that_are_none(wrong: Any) -> None:
         ("http", "proxy", "localhost:3128"),
         ("http", "middleware", ["os.system"]),
         ("retry", "attempts", 0),
-        ("frontier", "url", "redis://localhost/0"),
-        ("frontier", "url", "rediss://localhost/0"),
         ("frontier", "url", "redis"),
+        ("frontier", "url", "redis:localhost"),
+        ("frontier", "url", "redis://"),
+        ("frontier", "url", "redis:///0"),
+        ("frontier", "url", "redis://localhost/zero"),
+        ("frontier", "url", "redis://localhost:port/0"),
+        ("frontier", "url", "rediss://localhost/0?ssl_cacerts=/ca.pem"),
+        ("frontier", "url", "unix://"),
+        ("frontier", "url", "unix:///run/redis.sock?database=1"),
+        ("frontier", "lease", 1.0),
+        ("frontier", "patience", -1.0),
         ("frontier", "url", "sqlite://"),
         ("frontier", "url", "memory://x"),
         ("frontier", "url", "Store://x"),
@@ -427,10 +448,10 @@ def test_environment_names_are_unambiguous() -> None:
             "config.toml:2: crawl.concurrency = 1979-05-27: must be a whole number",
         ),
         (
-            '[frontier]\nurl = "redis://u:canary@localhost/0"\n',
+            '[frontier]\nurl = "redis://u:canary@localhost/a"\n',
             (
-                'config.toml:2: frontier.url = "redis://***@localhost/0": the Redis frontier is '
-                'not available in this version: use "sqlite"'
+                'config.toml:2: frontier.url = "redis://***@localhost/a": write it as redis://'
+                "[user:password@]host:port/0, rediss://… (TLS) or unix:///path?db=0"
             ),
         ),
         (
