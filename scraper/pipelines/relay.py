@@ -36,13 +36,12 @@ _ITEMS = ("items",)
 
 
 class Relay:
-    """Makes entries of pages, and pages of entries, for the outputs of *chain*, which is open.
+    """Makes entries of pages, and pages of entries, for the outputs of *chain*, once they are open.
 
-    `seen`: types of the items that were loaded, as far as items are observed.
+    *spider*: its name, for the file of what is rejected here.
     """
 
     def __init__(self, chain: Chain, spider: str = "") -> None:
-        self.seen: set[str] = set()
         self._spider = spider
         self._sinks = chain.sinks
         self._rejected = chain.rejected
@@ -134,7 +133,6 @@ class Relay:
     def _fill(self, page: StagedPage, head: Head, body: bytes) -> None:
         sinks, items, at, last = self._sinks, page.items, 0, len(body)
         shapes = [(entries.text(kind), entries.texts(names)) for kind, names in head.shapes]
-        self.seen.update([kind for kind, _ in shapes])
         for told in head.items:
             delivered, counted, records = told[:3]
             item = StagedItem(delivered == 1, entries.texts(counted) if counted else _ITEMS)
