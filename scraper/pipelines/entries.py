@@ -88,7 +88,7 @@ def seal(head: Head, records: Sequence[bytes]) -> bytes:
     start = _json(head)
     rest, version = b"".join([start, *records]), VERSION
     if SQUEEZED < len(rest) <= LONGEST:
-        rest, version = zstandard.ZstdCompressor().compress(rest), VERSION | PACKED
+        rest, version = zstandard.ZstdCompressor(1).compress(rest), VERSION | PACKED
     return _START.pack(_MAGIC, version, crc32(rest), len(start)) + rest
 
 

@@ -36,13 +36,12 @@ _ITEMS = ("items",)
 
 
 class Relay:
-    """Makes entries of pages, and pages of entries, for the outputs of *chain*, which is open.
+    """Makes entries of pages, and pages of entries, for the outputs of *chain*, once they are open.
 
-    `seen`: types of the items that were loaded, as far as items are observed.
+    *spider*: its name, for the file of what is rejected here.
     """
 
     def __init__(self, chain: Chain, spider: str = "") -> None:
-        self.seen: set[str] = set()
         self._spider = spider
         self._sinks = chain.sinks
         self._rejected = chain.rejected
@@ -59,14 +58,13 @@ class Relay:
         """The entry of *page*, whose callback is through. The page is left as it is.
 
         Raises `ConfigError` for a record that is neither bytes nor JSON, and
-        `ExtractionError("output_too_large")` for an entry of more than `entries.LARGEST` bytes.
+        `ExtractionError("output_too_large")` for an entry of more than `entries.LARGEST` bytes:
+        for no page that stages `MOST` bytes at most.
         """
-        stages: dict[str, int] = {}
-        shapes: dict[tuple[Any, ...], int] = {}
-        records: list[bytes] = []
-        items = [self._told_of(item, page, stages, shapes, records) for item in page.items]
-        head = Head(page.number, page.url, self._outputs, [*stages], [*shapes], items)
-        entry = entries.seal(head, records)
+        entry = self._sealed(page)
+        if len(entry) > entries.LARGEST:  # what is observed of items may be as large as they are
+            log.warning("%s: so many items that their quality is not told", urls.redact(page.url))
+            entry = self._sealed(page, observed=False)
         if len(entry) > entries.LARGEST:
             raise ExtractionError(
                 "output_too_large",
@@ -76,12 +74,20 @@ class Relay:
             )
         return entry
 
+    def _sealed(self, page: StagedPage, *, observed: bool = True) -> bytes:
+        stages: dict[str, int] = {}
+        shapes: dict[tuple[Any, ...], int] | None = {} if observed else None
+        records: list[bytes] = []
+        items = [self._told_of(item, page, stages, shapes, records) for item in page.items]
+        head = Head(page.number, page.url, self._outputs, [*stages], [*(shapes or ())], items)
+        return entries.seal(head, records)
+
     def _told_of(
         self,
         item: StagedItem,
         page: StagedPage,
         stages: dict[str, int],
-        shapes: dict[tuple[Any, ...], int],
+        shapes: dict[tuple[Any, ...], int] | None,
         found: list[bytes],
     ) -> list[Any]:
         records: list[int] = []
@@ -95,9 +101,9 @@ class Relay:
             records += (place, len(record))
         counted = item.counted
         told = [1 if item.delivered else 0, [] if counted == _ITEMS else counted, records]
-        observed = item.observed
-        if observed is not None or item.claims:
-            told.append(0 if observed is None else entries.observed(observed, shapes))
+        noted = item.observed
+        if noted is not None or item.claims:
+            told.append(0 if noted is None or shapes is None else entries.observed(noted, shapes))
             for claim in item.claims:
                 told += (stages.setdefault(claim.stage, len(stages)), claim.key, claim.after)
         return told
@@ -134,7 +140,6 @@ class Relay:
     def _fill(self, page: StagedPage, head: Head, body: bytes) -> None:
         sinks, items, at, last = self._sinks, page.items, 0, len(body)
         shapes = [(entries.text(kind), entries.texts(names)) for kind, names in head.shapes]
-        self.seen.update([kind for kind, _ in shapes])
         for told in head.items:
             delivered, counted, records = told[:3]
             item = StagedItem(delivered == 1, entries.texts(counted) if counted else _ITEMS)

@@ -164,6 +164,12 @@ class RowFile(AppendFile):
         return self._known or bool(self._committed)
 
     def _settle(self, size: int | None) -> int:
+        if size and self._is_made(self.working):
+            raise DamagedState(
+                f"{self.working} is finished, and the ledger says that it was still growing",
+                hint="Is the ledger an older copy? Run with --fresh to start anew; what there is"
+                " is set aside, not deleted.",
+            )
         target = super()._settle(size)
         if not target:
             self.base.unlink(missing_ok=True)  # a copy that no journal asks for

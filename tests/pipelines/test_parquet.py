@@ -17,7 +17,7 @@ from pydantic import ByteSize, Field, computed_field
 
 from scraper import Item
 from scraper.components import build_component
-from scraper.errors import ConfigError
+from scraper.errors import ConfigError, DamagedState
 from scraper.pipelines.parquet import Parquet
 from tests.pipelines.parquets import Crawling, crawl, rows
 
@@ -384,3 +384,18 @@ def test_compressed_for_others(tmp_path: Path, compression: Any) -> None:
     with duckdb.connect() as database:
         found = database.sql(f"SELECT n, text FROM '{tmp_path}/x.parquet'").fetchall()
     assert found == [(row["n"], row["text"]) for row in items]
+
+
+async def test_a_ledger_behind_a_part_that_is_finished(tmp_path: Path) -> None:
+    """A server that lost what it had confirmed: the rows of the finished file are left alone."""
+    sink = Parquet("out-{part}.parquet", records_per_file=2, types={"n": "int"})
+    crawling = await Crawling(sink, tmp_path).begin()
+    older = await crawling.group({"n": 1})
+    await crawling.group({"n": 2}, {"n": 3})
+    await sink.aclose()
+    finished = (tmp_path / "out-0001.parquet.partial").read_bytes()
+    assert finished.startswith(b"PAR1")
+    again = Parquet("out-{part}.parquet", records_per_file=2, types={"n": "int"})
+    with pytest.raises(DamagedState, match="still growing"):
+        await Crawling(again, tmp_path).begin(older, resumed=True)
+    assert (tmp_path / "out-0001.parquet.partial").read_bytes() == finished

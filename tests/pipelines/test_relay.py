@@ -239,6 +239,24 @@ def test_an_entry_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert caught.value.hint
 
 
+def test_what_is_observed_is_left_out_rather_than_items(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(entries, "LARGEST", 400)
+    near = chain()
+    told = {
+        "records": [(0, bytes(200))],
+        "claims": [("s", 7)],
+        "end": ("items",),
+        "observed": observe({f"field {n}": "some text" for n in range(20)}),
+    }
+    page = fill(page_of(), near.sinks, [told])
+    came = Relay(near).load(Relay(near).dump(page))
+    assert seen(came, near.sinks) == seen(page, near.sinks)
+    assert [*came.observations()] == []
+    assert "https://example.com/p: so many items" in caplog.text.replace("?id=1", "")
+
+
 def test_a_page_ends_at_its_bound() -> None:
     """As at too many items: before it has taken all the room there is."""
 

@@ -26,6 +26,7 @@ from scraper.pipelines.sql import Sql
 from scraper.pipelines.tables import Away
 from scraper.pipelines.tablesink import TableSink
 from scraper.testing.redo import Job, KeyedSinkContract, RedoSinkContract
+from scraper.testing.relayed import SharedSinkContract
 from scraper.testing.sinks import crawl_info
 from tests.pipelines.tables import OnMariaDb, OnPostgres, OnSqlite, process, reason, run
 from tests.servers.mariadb import MariaDb
@@ -88,6 +89,13 @@ class TestAppend(Target, RedoSinkContract):
 class TestKeyed(Target, KeyedSinkContract):
     def make(self, root: Path) -> Sql:
         return Sql(f"${URL}", table_of(root), key=["number"], patience=0)
+
+
+class TestShared(Target, SharedSinkContract):
+    ordered = False
+
+    def make(self, root: Path) -> Sql:
+        return Sql(f"${URL}", table_of(root), patience=0)
 
 
 # Where it is ------------------------------------------------------------------------------------
