@@ -211,7 +211,8 @@ class Commit:
     def _returned(self) -> list[Any]:
         """Leases that were not used, hosts, pauses, robots.txt."""
         batch = self._batch
-        settled, sending = set(self.settled), set(batch.sending)
+        kept = {*self.settled, *batch.sending}
+        kept.update(lease_id for given in batch.returned for lease_id in given.out)
         returned: list[Any] = []
         quiet: list[Any] = []
         robots: list[Any] = []
@@ -219,9 +220,7 @@ class Commit:
             self.unused += (
                 lease_id
                 for lease_id in self._hosts[given.host]
-                if lease_id not in settled
-                and lease_id not in sending
-                and not self._leases[lease_id].sending
+                if lease_id not in kept and not self._leases[lease_id].sending
             )
             returned += (given.host, self._delay(given.due), given.state)
             host = host_of(given.host)

@@ -36,8 +36,8 @@ MANY = 1000
 KINDS: Mapping[str, str] = {
     "meta": "hash", "counters": "hash", "state": "hash", "news": "zset", "ready": "zset",
     "hosts": "hash", "held": "hash", "delayed": "zset", "d": "hash", "suspects": "zset",
-    "wishes": "zset", "robots": "hash", "quiet": "zset", "workers": "zset", "leader": "string",
-    "items": "stream", "dead": "list", "rejects": "list", "redo": "zset",
+    "wishes": "zset", "hungry": "zset", "robots": "hash", "quiet": "zset", "workers": "zset",
+    "leader": "string", "items": "stream", "dead": "list", "rejects": "list", "redo": "zset",
     "redo:records": "hash", "claims": "set", "positions": "hash",
 }  # fmt: skip
 """The keys of a run, but for those of single hosts, workers, stages and buckets; their types."""

@@ -76,7 +76,9 @@ class View:
     def take(self, batch: Batch, commit: Commit, answer: Sequence[Any], now: float) -> Committed:
         """The answer of `commit.lua`, less its first word. Raises `ValueError` and others like it
         for what is none, and `DamagedState`."""
-        kind, told, refused, hosts, dates, workers, leader, counters, news, mine, paused = answer
+        kind, told, refused, hosts, dates, workers, leader, counters, news, mine, paused, hungry = (
+            answer
+        )
         counts, own = totals(counters)
         given: list[HostLease] = []
         if kind != ENDED:
@@ -100,6 +102,7 @@ class View:
             news=fresh,
             wished=[slot.decode() for slot in mine],
             quiet=self._quiet(paused, now),
+            hungry=hungry,
             ended=kind == ENDED,
         )
 

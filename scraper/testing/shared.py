@@ -536,6 +536,61 @@ class SharedContract(DurableContract):
         [host] = await two.acquire(Want(5, hosts=[A]))
         assert (host.state, host.requests) == (b"s", [])
 
+    async def test_a_lease_may_outstay_its_host(self) -> None:
+        one, two = await self.crew(2, *(f"{A}/{n}" for n in range(3)))
+        [host] = await one.acquire(Want(2))
+        out, unused = host.requests
+        await one.commit(Batch(returned=[HostReturn(A, b"{}", out=[out.id])]))
+        given = await two.acquire(Want(9))
+        assert paths(leases(given)) == [paths([unused])[0], "2"]
+        answer = await one.commit(Batch(settled=settle([out], links=[found(f"{A}/3")])))
+        assert answer.pending == 3
+        await two.commit(Batch(settled=settle(leases(given)), returned=back(given)))
+        [host] = await one.acquire(Want(9))
+        assert paths(host.requests) == ["3"]
+
+    async def test_what_outstays_its_host_may_be_due_again(self) -> None:
+        one, two = await self.crew(2, f"{A}/1")
+        [host] = await one.acquire(Want(1))
+        [lease] = host.requests
+        await one.commit(Batch(returned=[HostReturn(A, b"{}", out=[lease.id])]))
+        assert leases(await two.acquire(Want(1))) == []
+        await one.commit(Batch(settled=settle([lease], Again(0, "timeout"))))
+        [again] = leases(await two.acquire(Want(1)))
+        assert again.attempt == 1
+
+    async def test_what_outstays_its_host_dies_with_its_worker(self) -> None:
+        one, two = await self.crew(2, f"{A}/1", f"{A}/2")
+        [host] = await one.acquire(Want(1))
+        await one.commit(Batch(returned=[HostReturn(A, b"{}", out=[host.requests[0].id])]))
+        assert paths(leases(await two.acquire(Want(9)))) == ["2"]
+        self.give_up(one, two)
+        assert paths(leases(await two.acquire(Want(9, held=[A])))) == ["1"]
+
+    async def test_who_has_nothing_comes_first(self) -> None:
+        one, two = await self.crew(2, f"{A}/1", f"{A}/2", f"{B}/1")
+        hosts = await one.acquire(Want(9))
+        assert (await one.commit(Batch())).hungry == 0
+        answer = await two.commit(Batch(want=Want(9)))
+        assert (answer.leases, answer.hungry) == ([], 0)
+        [mine, other] = sorted(hosts, key=lambda host: host.host)
+        batch = Batch(settled=settle(other.requests), returned=back([other]), want=Want(9))
+        batch.seeds = [found(f"{B}/2"), found(f"{C}/1")]
+        answer = await one.commit(batch)
+        assert (answer.leases, answer.hungry) == ([], 1)
+        assert len(await two.acquire(Want(9))) == 2
+        answer = await one.commit(Batch(settled=settle(mine.requests), seeds=[found(f"{A}/3")]))
+        assert answer.hungry == 0
+        assert paths(leases(await one.acquire(Want(9, held=[A])))) == ["3"]
+
+    async def test_who_has_nothing_is_waited_for_a_moment(self) -> None:
+        one, two = await self.crew(2, f"{A}/1", f"{A}/2")
+        await one.acquire(Want(1))
+        assert await two.acquire(Want(1)) == []
+        self.wall.now += 60
+        answer = await one.commit(Batch(seeds=[found(f"{B}/1")], want=Want(9)))
+        assert (answer.hungry, [host.host for host in answer.leases]) == (0, [B])
+
     async def test_a_pause_concerns_all_slots_of_a_host(self) -> None:
         one, two = await self.crew(2)
         seeds = [found(f"{A}/{n}") for n in range(3)]

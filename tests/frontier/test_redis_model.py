@@ -65,10 +65,11 @@ class Known:
 
 @dataclass(eq=False)
 class Member:
-    """A worker, and what it has."""
+    """A worker, and what it has. `hungry`: until when it comes first, as it has nothing."""
 
     frontier: RedisFrontier
     leased: dict[str, Lease] = field(default_factory=dict)
+    hungry: float = 0.0
     held: set[str] = field(default_factory=set)
 
 
@@ -283,6 +284,8 @@ class CrewMachine(RuleBasedStateMachine):
     def commit(self, member: Member, batch: Batch, *, lost: bool) -> Committed:
         self.proxy.lose_answers(int(lost))
         answer = self.run(member.frontier.commit(batch))
+        if member.leased:
+            member.hungry = 0.0
         assert member.frontier.pending == answer.pending
         return answer
 
@@ -320,6 +323,10 @@ class CrewMachine(RuleBasedStateMachine):
         busy = any(lease.alone for lease in member.leased.values())
         taken = {host for other in self.crew for host in other.held}
         free = [h for h in HOSTS if h not in taken and self.rest.get(h, 0) <= self.wall.now]
+        if member.leased and any(
+            other.hungry > self.wall.now for other in self.crew if other is not member
+        ):
+            free = []
         there = 0 if busy else sum(map(self.ready, {*free, *held}))
         got = [lease for host in given for lease in host.requests]
         if any(lease.alone for lease in got):
@@ -345,6 +352,10 @@ class CrewMachine(RuleBasedStateMachine):
                 assert known.attempt == lease.attempt
                 assert lease.alone == (known.crashes >= 2)
                 member.leased[url] = lease
+        if member.leased:
+            member.hungry = 0.0
+        elif n:
+            member.hungry = self.wall.now + 3
 
     # Always -------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 -- One worker's commit: everything that a batch says, and the leases that it asks for.
 
 local ROBOTS = 50000 -- hosts of which robots.txt is kept
+local HUNGRY = 3000 -- ms for which a worker that got nothing is waited for; it asks every second
 
 local seq, version, number = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 
@@ -21,7 +22,7 @@ local function answer(kind, told, refused, hosts, dates, mine, quiet)
     paused[#paused + 1], paused[#paused + 2] = host, date - now
   end
   return {'ok', kind, told, refused, hosts, dates, call('ZCARD', P .. 'workers'),
-    call('GET', P .. 'leader'), call('HGETALL', P .. 'counters'), news, mine, paused}
+    call('GET', P .. 'leader'), call('HGETALL', P .. 'counters'), news, mine, paused, hungry()}
 end
 
 -- When there may be more: ms from now of the line, of what is dated and of suspects.
@@ -239,7 +240,10 @@ if most > 0 and n > 0 then
   local done = call('HMGET', P .. 'counters', 'pages', '.leased')
   n = min(n, most - (done[1] or 0) - (done[2] or 0))
 end
+local asked = n
 local given, taken, is_new = {}, {}, {}
+-- Of hosts that are free, who has something to do leaves all to those that have nothing.
+local modest = hungry() > 0 and call('HLEN', P .. 'l:' .. W) > 0
 local got, date = named(asked_by_name, quiet)
 for _, slot in ipairs(got) do
   given[#given + 1], is_new[#is_new + 1] = slot, true
@@ -254,7 +258,10 @@ if n > 0 and not me[3] then
   end
   -- Held hosts get half where there are more of both than requests to give: neither starves.
   local bands, dry, from = call('HGET', P .. 'meta', 'bands'), {}, 1
-  local due = take_due(n - min(#working, floor((n + 1) / 2)) - #got, others, quiet)
+  local function more_due(most)
+    return modest and {} or take_due(most, others, quiet)
+  end
+  local due = more_due(n - min(#working, floor((n + 1) / 2)) - #got)
   for place = 1, min(#working, n - #due - #got) do
     given[#given + 1], is_new[#is_new + 1] = working[place], false
   end
@@ -263,7 +270,7 @@ if n > 0 and not me[3] then
     for _, slot in ipairs(due) do given[#given + 1], is_new[#is_new + 1] = slot, true end
     left = share_out(given, from, left, bands, taken, dry)
     from = #given + 1
-    due = left > 0 and take_due(left, others, quiet) or {} -- held ones may have had less
+    due = left > 0 and more_due(left) or {} -- held ones may have had less
     served = #due == 0
   end
   local more, done = {}, {}
@@ -300,6 +307,12 @@ local handed = granted(given, taken, is_new)
 call('HSET', P .. 'w:' .. W, 'told',
   admitted .. ' ' .. duplicates .. ' ' .. table.concat(refused, ' '))
 count('.commits', 1)
-local dates = dates_of(call('HLEN', P .. 'l:' .. W) == 0, me[3])
+local idle = call('HLEN', P .. 'l:' .. W) == 0
+if not idle then
+  call('ZREM', P .. 'hungry', W)
+elseif asked > 0 then
+  call('ZADD', P .. 'hungry', now + HUNGRY, W)
+end
+local dates = dates_of(idle, me[3])
 if date then dates[#dates + 1] = max(date - now, 0) end
 return answer(0, {admitted, duplicates}, refused, handed, dates, mine, quiet)

@@ -50,6 +50,7 @@ local function remove(worker, crashes)
   local ended = give_back(worker, crashes)
   let_go(worker)
   call('ZREM', P .. 'workers', worker)
+  call('ZREM', P .. 'hungry', worker)
   if call('GET', P .. 'leader') == worker then call('DEL', P .. 'leader') end
   local keys = {}
   for _, kind in ipairs({'l:', 'h:', 't:', 'x:', 'w:'}) do keys[#keys + 1] = P .. kind .. worker end

@@ -114,6 +114,14 @@ local function wished(own)
   return others, mine
 end
 
+-- How many other workers have nothing to do, and got nothing when they asked, lately.
+local function hungry()
+  if call('EXISTS', P .. 'hungry') == 0 then return 0 end
+  call('ZREMRANGEBYSCORE', P .. 'hungry', '-inf', now)
+  local all = call('ZCARD', P .. 'hungry')
+  return call('ZSCORE', P .. 'hungry', W) and all - 1 or all
+end
+
 -- The answer for these slots: slot, state, robots, entries. Those that are new to this worker are
 -- its own from here on.
 local function granted(slots, taken, new)
