@@ -10,8 +10,8 @@ import typer
 
 from scraper.assessment import Assessment, assess
 from scraper.cli.output import DebugOption, JsonOption, clean, columns, data, data_json, note, when
-from scraper.cli.retrying import the_job
-from scraper.cli.status import UNFINISHED, every_job, started_at, state_of
+from scraper.cli.retrying import listed_job
+from scraper.cli.status import UNFINISHED, started_at, state_of
 from scraper.config import Quality
 from scraper.drift import Finding, Usual, earlier_runs, percent, usual
 from scraper.errors import ScraperError
@@ -44,10 +44,7 @@ def quality(
 
     USUAL is the median of the earlier runs. While a job runs, this is how far it is.
     """
-    there, problems = every_job(spider)
-    for problem in problems:
-        raise problem
-    chosen = the_job(spider, job, there)
+    chosen = listed_job(spider, job)
     found = last_run(Job(find_state(), chosen.spider, chosen.job), chosen)
     if as_json:
         data_json(as_dict(found, chosen))

@@ -9,7 +9,7 @@ import typer
 
 from scraper.cli.output import data, note, told_json
 from scraper.cli.status import UNFINISHED, every_job, jobs_of
-from scraper.errors import UsageError
+from scraper.errors import ConfigError, UsageError
 from scraper.frontier.revive import Chosen, survey
 from scraper.job import Job
 from scraper.joblist import JobStatus
@@ -17,7 +17,7 @@ from scraper.project import find_state, prepare
 from scraper.servers import SharedJob
 from scraper.work import job_of
 
-__all__ = ["ReasonOption", "RetryOption", "SpiderArgument", "chosen_job", "retry", "the_job"]
+__all__ = ["ReasonOption", "RetryOption", "SpiderArgument", "chosen_job", "listed_job", "retry"]
 
 SpiderArgument = Annotated[
     str, typer.Argument(metavar="SPIDER", help="Its name, or the file that it was run from.")
@@ -40,11 +40,22 @@ def chosen_job(
     from telling of it."""
     if spider.endswith(".py") or ".py:" in spider:
         spider = prepare(spider).entry.name
+    status = listed_job(spider, name, settings)
+    return Job(find_state(), spider, status.job), status
+
+
+def listed_job(spider: str, name: str | None, settings: Sequence[str] = ()) -> JobStatus:
+    """The same, of which nothing is read yet."""
     found, problems = every_job(spider, settings)
     for problem in problems:
-        raise problem
-    status = the_job(spider, name, found)
-    return Job(find_state(), spider, status.job), status
+        if not isinstance(problem, ConfigError):  # which says nothing against a job that is here
+            raise problem
+    try:
+        return the_job(spider, name, found)
+    except UsageError:
+        for problem in problems:
+            raise problem from None
+        raise
 
 
 def the_job(spider: str, name: str | None, found: list[JobStatus]) -> JobStatus:

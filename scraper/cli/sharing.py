@@ -53,9 +53,9 @@ def _facts(crawl: Crawl) -> Iterator[tuple[str, str]]:
     yield "hosts", f"{crawl.held:,} held, {crawl.ready:,} ready, {crawl.hosts:,} met"
     if crawl.output:
         yield "output", f"{crawl.output:,} entries wait to be written ({_size(crawl.output_bytes)})"
-    limit = f" of {_size(crawl.memory_limit)}" if crawl.memory_limit else ", without a limit"
-    share = f" ({crawl.memory / crawl.memory_limit:.0%})" if crawl.memory_limit else ""
-    yield "memory", f"{_size(crawl.memory)}{limit}{share}"
+    used, limit = _size(crawl.memory), crawl.memory_limit
+    share = f"{crawl.memory / limit:.0%} of {_size(limit)}" if limit else "without a limit"
+    yield "server", f"{used} of memory in use, {share}"
     yield "workers", ", ".join(_crew(crawl))
 
 

@@ -170,3 +170,15 @@ async def test_failures_of_a_damaged_ledger(project: CommandLine) -> None:
     said = project("failures", "good")
     assert said.code == 3
     assert "Traceback" not in said.err
+
+
+async def test_a_broken_configuration_hides_no_job(project: CommandLine) -> None:
+    await make_job(project.root, "good", ends=SHOP)
+    project.write("config.toml", "[crawl]\nmax_page = 7\n")
+    said = project("status")
+    assert (said.code, "good" in said.out) == (0, True)
+    assert "max_page" in said.err
+    assert project("failures", "good").code == 0
+    missing = project("failures", "goood")
+    assert missing.code == 2
+    assert "max_page" in missing.err

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.cli.conftest import CommandLine, Said
 from tests.crawl.harness import GRAPH_SPIDER, Crawl, Project, json_lines
@@ -211,7 +214,7 @@ def test_a_user_who_may_do_no_more_than_the_documentation_says(
         line
         for block in blocks("conf", "docs/workers.md")
         for line in block.text.splitlines()
-        if line.startswith("user ")
+        if line.startswith("user scrape ")
     )
     _, name, *rules = line.split()
     with redis_server.client() as client:
@@ -253,6 +256,29 @@ def test_a_server_that_hangs(redis_binary: str, project: Project, look: CommandL
         assert "has not answered for 3 s" in expect(0, look("status")).err
         server.go_on()
         assert "no jobs yet" in expect(0, look("status")).err
+
+
+@pytest.mark.parametrize(("name", "code"), [("127.0.0.1", 0), ("redis.example.com", 2)])
+def test_a_server_over_tls(
+    redis_binary: str, project: Project, look: CommandLine, tmp_path: Path, name: str, code: int
+) -> None:
+    """Its certificate must be an authority's that is trusted, and for its name."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert(name)
+    ca, key, chain = (str(tmp_path / name) for name in ("ca", "key", "chain"))
+    authority.cert_pem.write_to_path(ca)
+    certificate.private_key_pem.write_to_path(key)
+    certificate.cert_chain_pems[0].write_to_path(chain)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"rediss://127.0.0.1:{port}/0"
+    files = {"tls_ca_cert_file": ca, "tls_key_file": key, "tls_cert_file": chain}
+    project.spider(GRAPH_SPIDER)
+    with Redis(redis_binary, tls_port=str(port), tls_auth_clients="no", **files):
+        project.config(f'[frontier]\nurl = "{url}"\n')
+        assert "certificate verify failed" in expect(2, look("check")).err
+        project.config(f'[frontier]\nurl = "{url}?ssl_ca_certs={ca}"\n')
+        expect(code, look("check"))
 
 
 def test_what_check_says_of_a_server(
