@@ -213,6 +213,11 @@ class Link:
             )
         if "WRONGTYPE" in text:
             return damaged(self.place, f"under its keys lies what no crawl has written: {text}")
+        if "The user executing the script" in text:
+            return UsageError(
+                f"the user of {self.place} may not do what a worker must: {text}",
+                hint="docs/workers.md says what a worker's user needs.",
+            )
         if "user_script" in text:  # they refuse by an answer; they fail at what they do not know
             return damaged(self.place, f"a script failed at what it found there: {text}")
         if isinstance(error, ResponseError):
