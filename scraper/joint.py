@@ -32,6 +32,9 @@ log = logging.getLogger("scraper.crawl")
 ASK = 0.5
 """Seconds between two questions whether the crawl is over, once there is nothing left to do."""
 
+HURRY = 10.0
+"""Seconds that a worker which shall stop waits for a store that is away."""
+
 
 class JointCrawl(Crawl):
     """One process's share of a job that many processes run at once. See `Crawl`."""
@@ -41,6 +44,7 @@ class JointCrawl(Crawl):
     def stop(self, *, now: bool = False) -> None:
         """End this worker's part resumably; the others go on."""
         super().stop(now=now)
+        self._frontier.hurry(0.0 if now else HURRY)
         if self._leader is not None:
             self._leader.stop()
 

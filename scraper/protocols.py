@@ -188,6 +188,10 @@ class Shared(Frontier, Durable, Protocol):
         Between `open` and the first commit. *state* has `job` and `phase` at least.
         """
 
+    def hurry(self, seconds: float) -> None:
+        """This worker shall end: wait for the store, should it be away, so many seconds at most.
+        Then what waits raises `OutOfResource`."""
+
     async def lead(self) -> Recovery | None:
         """Become the leader, or stay it; what is stored now. None while another worker is it."""
 

@@ -229,6 +229,9 @@ class Frontend:
     ) -> Mapping[str, bytes]:
         return state
 
+    def hurry(self, seconds: float) -> None:
+        """It is never away."""
+
     async def lead(self) -> Recovery | None:
         return None
 

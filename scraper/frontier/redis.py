@@ -185,6 +185,10 @@ class RedisFrontier:
         """See `Shared.begin`."""
         return await self._run(self._worker.begin, state, claims)
 
+    def hurry(self, seconds: float) -> None:
+        """See `Shared.hurry`."""
+        self._worker.hurry(seconds)
+
     async def lead(self) -> Recovery | None:
         """See `Shared.lead`."""
         return await self._run(self._worker.lead, leading=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import threading
 import time
@@ -99,7 +100,7 @@ class Link:
     """One connection. Calls wait up to *patience* seconds for a server that is away.
 
     *stopping*: once it is set, waiting ends at once. *quiet*: another link says that it waits. Not
-    to be used by two threads at a time.
+    to be used by two threads at a time, but that any may call `hurry`.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Link:
         self.place = redact(url)
         self.patience = patience
         self._quiet = quiet
+        self._until = math.inf  # monotonic
         self._stopping = stopping or threading.Event()
         with self._explaining():
             self._client = redis.Redis.from_url(
@@ -127,6 +129,10 @@ class Link:
                 client_name="scraper",
             )
             self._client.response_callbacks.clear()  # answers as they come
+
+    def hurry(self, seconds: float) -> None:
+        """Wait for the server no longer than so many seconds from now, whatever the patience."""
+        self._until = min(self._until, time.monotonic() + seconds)
 
     def run(self, asked: Script, prefix: str, arguments: Sequence[Any]) -> list[Any]:
         """What the script answers. It is sent whole where the server does not know it, or not
@@ -175,7 +181,8 @@ class Link:
                         log.warning("%s answers again", self.place)
                     return done
             waited = time.monotonic() - began
-            if waited >= self.patience or self._stopping.is_set():
+            left = min(self.patience, self._until - began) - waited
+            if left <= 0 or self._stopping.is_set():
                 raise OutOfResource(
                     f"{self.place} was out of order for {waited:.0f} s: {what}",
                     hint="See that the server runs and has memory, then run the same command"
@@ -184,12 +191,9 @@ class Link:
             if not (told or self._quiet) and waited > 0.5:
                 told = True
                 log.warning(
-                    "waiting for %s, at most %.0f s more: %s",
-                    self.place,
-                    self.patience - waited,
-                    what,
+                    "waiting for %s, at most %d s more: %s", self.place, math.ceil(left), what
                 )
-            self._stopping.wait(min(delay, self.patience - waited))
+            self._stopping.wait(min(delay, left))
             delay = min(delay * 2, LONGEST)
 
     @contextmanager

@@ -87,8 +87,13 @@ class Worker:
         self._stopping = threading.Event()
         link = partial(Link, url, stopping=self._stopping)
         self._link = link(patience=min(FIRST, patience))
-        self._leading = link(patience=patience)
+        self._leading = link(patience=patience, quiet=True)  # it is the other that is told of
         self._beating = link(patience=lease / 3, quiet=True)
+
+    def hurry(self, seconds: float) -> None:
+        """See `Shared.hurry`."""
+        for link in (self._link, self._leading):
+            link.hurry(seconds)
 
     # Coming and going ---------------------------------------------------------------------------
 

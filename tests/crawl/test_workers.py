@@ -254,3 +254,24 @@ def reachable_without(graph: Graph, dead: int) -> set[int]:
                 found.add(m)
                 todo.append(m)
     return found - {dead}
+
+
+def test_stopped_at_once_while_redis_is_away(pages: Project, redis: Redis) -> None:
+    """It does not wait for the server's return; what it had committed is not done again."""
+    graph = Graph(300)
+    with Web(graph) as web:
+        crew = Crew(pages, web, redis, "-s", 'politeness.hosts."127.*".delay=0.01')
+        crew.start()
+        web.wait(lambda w: w.number() > 50)
+        redis.kill()
+        [worker] = crew.workers
+        worker.twice(signal.SIGINT)
+        ended = worker.wait()
+        redis.start()
+        assert ended.code == 4, ended.err
+        assert "run the same command again" in ended.err
+        crew.workers.clear()
+        crew.start()
+        crew.see_through()
+        judge(pages, web, graph, kills=1)
+    at_rest(redis)
