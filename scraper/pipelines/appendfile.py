@@ -120,7 +120,7 @@ class AppendFile:
     def _look(self, owner: Owner) -> None:
         self._check()
         self._claim.look(owner)
-        refuse_unfinished(self.working, self._claim.holder, owner)
+        self._refuse(owner)
 
     def _check(self) -> None:
         check_directory(self.path.parent)
@@ -135,12 +135,15 @@ class AppendFile:
         self._check()
         self._claim.take(owner, resumed=resumed, own=own)
         try:
-            refuse_unfinished(self.working, self._claim.holder, owner)
-            if self.mode == "append" and self._claim.holder is None and self.path.exists():
-                head(self.path, 1)  # is it compressed as its name says?
+            self._refuse(owner)
         except UsageError:
             self._claim.release()
             raise
+
+    def _refuse(self, owner: Owner) -> None:
+        refuse_unfinished(self.working, self._claim.holder, owner)
+        if self.mode == "append" and self._claim.holder is None and self.path.exists():
+            head(self.path, 1)  # is it compressed as its name says?
 
     async def rewind(self, size: int | None) -> None:
         """Be what was committed: *size* bytes. None: this crawl has committed nothing yet.
