@@ -104,25 +104,19 @@ class AppendFile:
 
     # ── opening
 
-    async def open(self, owner: Owner, *, resumed: bool = False, own: bool = False) -> None:
+    async def open(
+        self, owner: Owner, *, resumed: bool = False, own: bool = False, hold: bool = True
+    ) -> None:
         """Check, before anything is fetched, that the output can be written; change nothing.
 
         Creates missing directories. Raises `UsageError` where nothing can be written there and
         `JobError` where another crawl, running or resumable, has its unfinished output.
-        *resumed*: this job wrote to it before. *own*: this very process did.
+        *resumed*: this job wrote to it before. *own*: this very process did. *hold*: keep all other
+        processes from it; else one of this crawl may be writing to it.
         """
-        await self._in_thread(self._take, owner, resumed, own)
+        await self._in_thread(self._check, owner, resumed, own, hold)
 
-    async def look(self, owner: Owner) -> None:
-        """`open`, but take nothing: some process of the crawl may be writing to it right now."""
-        await self._in_thread(self._look, owner)
-
-    def _look(self, owner: Owner) -> None:
-        self._check()
-        self._claim.look(owner)
-        refuse_unfinished(self.working, self._claim.holder, owner)
-
-    def _check(self) -> None:
+    def _check(self, owner: Owner, resumed: bool, own: bool, hold: bool) -> None:
         check_directory(self.path.parent)
         for path in {self.path, self.working}:
             if not is_plain(path) and (path == self.working or not path.is_symlink()):
@@ -130,10 +124,10 @@ class AppendFile:
                     errno.ELOOP if path.is_symlink() else errno.EINVAL,
                     "it is not a regular file (-o - writes to stdout)",
                 )
-
-    def _take(self, owner: Owner, resumed: bool, own: bool) -> None:
-        self._check()
-        self._claim.take(owner, resumed=resumed, own=own)
+        if hold:
+            self._claim.take(owner, resumed=resumed, own=own)
+        else:
+            self._claim.look(owner)
         try:
             refuse_unfinished(self.working, self._claim.holder, owner)
             if self.mode == "append" and self._claim.holder is None and self.path.exists():

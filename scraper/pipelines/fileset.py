@@ -104,12 +104,9 @@ class FileSet:
         if self._target is not None:
             await self._target.check(self.base)
         if not self.by_item:
-            stream, file = self._stream(""), self._file("", 1)
-            if self._crawl.shared:
-                await file.look(self._owner)
-            else:
-                stream.first = file
-                await file.open(self._owner, resumed=self._crawl.resumed)
+            stream, file, hold = self._stream(""), self._file("", 1), not self._crawl.shared
+            stream.first = file if hold else None
+            await file.open(self._owner, resumed=self._crawl.resumed, hold=hold)
             return
         fixed = self.base
         while "{item}" in str(fixed.parent) or "{part}" in str(fixed.parent):

@@ -95,6 +95,18 @@ class TestParts(SharedSinkContract):
         return [row for part in found for row in part]
 
 
+class TestStored(SharedSinkContract):
+    """Delivered to a store at the end; the leader's files lie in the job's outbox until then."""
+
+    def make(self, root: Path) -> Sink:
+        return Jsonl(f"file://{root}/far/out.jsonl")
+
+    def delivered(self, root: Path) -> list[Row]:
+        left = [path for path in (root / ".scrape").rglob("outbox/*/*") if path.is_file()]
+        assert not left
+        return lines(root / "far/out.jsonl")
+
+
 class Even(Item):
     number: int
     version: int
@@ -481,6 +493,13 @@ async def test_the_unfinished_output_of_another_job_is_refused_by_every_worker(
     with pytest.raises(JobError, match="other"):
         await sink.open(replace(crawl_info(tmp_path), shared=True))
     assert (tmp_path / "out.jsonl.partial").read_bytes() == b"{}\n"
+
+
+async def test_a_growing_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
+    """Every worker looks, before anything is fetched."""
+    (tmp_path / "out.jsonl.gz").write_text("{}\n")
+    with pytest.raises(UsageError, match="gz"):
+        await Jsonl("out.jsonl.gz", "append").open(replace(crawl_info(tmp_path), shared=True))
 
 
 @pytest.mark.parametrize("mode", ["replace", "append"])
