@@ -64,6 +64,9 @@ PASSING = re.compile(
 )
 """What a server says that may do it later. Before 7.0 such words stand within a script's error."""
 
+REFUSED = re.compile(r"^(?:NOAUTH|WRONGPASS|NOPERM)\b|\bcan't run this command\b")
+"""What it says to those who have no right, within a script in other words."""
+
 PARTS = {
     "join": ("base", "queues", "ends", "join"),
     "commit": ("base", "queues", "ends", "outputs", "hand_out", "commit"),
@@ -202,11 +205,7 @@ class Link:
     def _explained(self, error: Exception) -> ScraperError:
         """What an error that waiting does not mend means to a person."""
         text = _brief(error)
-        if isinstance(error, AuthenticationError | NoPermissionError) or text.startswith((
-            "NOAUTH",
-            "WRONGPASS",
-            "NOPERM",
-        )):
+        if isinstance(error, AuthenticationError | NoPermissionError) or REFUSED.search(text):
             return UsageError(
                 f"{self.place} does not let us in: {text}",
                 hint="Write the user and the password into the URL: redis://USER:PASSWORD@HOST/0",
