@@ -99,7 +99,8 @@ def script(name: str) -> Script:
 
 
 class Link:
-    """One connection. Calls wait up to *patience* seconds for a server that is away.
+    """One connection. Calls wait up to *patience* seconds for a server that is away; until it has
+    answered for the first time, `FIRST`.
 
     *stopping*: once it is set, waiting ends at once. *quiet*: another link says that it waits. Not
     to be used by two threads at a time.
@@ -114,8 +115,10 @@ class Link:
         quiet: bool = False,
     ) -> None:
         self.place = redact(url)
-        self.patience = patience
+        self._patience = patience
         self._quiet = quiet
+        self.known = False
+        """There is a server at that address."""
         self._stopping = stopping or threading.Event()
         with self._explaining():
             self._client = redis.Redis.from_url(
@@ -172,13 +175,16 @@ class Link:
                 except RedisError as error:
                     if not _passes(error):
                         raise
+                    self.known = self.known or _answered(error)
                     what = _brief(error)
                 else:
+                    self.known = True
                     if told:
                         log.warning("%s answers again", self.place)
                     return done
+            patience = self._patience if self.known else min(self._patience, FIRST)
             waited = time.monotonic() - began
-            if waited >= self.patience or self._stopping.is_set():
+            if waited >= patience or self._stopping.is_set():
                 raise OutOfResource(
                     f"{self.place} was out of order for {waited:.0f} s: {what}",
                     hint="See that the server runs and has memory, then run the same command"
@@ -187,12 +193,9 @@ class Link:
             if not (told or self._quiet) and waited > 0.5:
                 told = True
                 log.warning(
-                    "waiting for %s, at most %.0f s more: %s",
-                    self.place,
-                    self.patience - waited,
-                    what,
+                    "waiting for %s, at most %.0f s more: %s", self.place, patience - waited, what
                 )
-            self._stopping.wait(min(delay, self.patience - waited))
+            self._stopping.wait(min(delay, patience - waited))
             delay = min(delay * 2, LONGEST)
 
     @contextmanager
@@ -241,6 +244,13 @@ def _passes(error: RedisError) -> bool:
     if isinstance(error, OutOfMemoryError | ReadOnlyError):
         return True
     return PASSING.search(str(error)) is not None
+
+
+def _answered(error: RedisError) -> bool:
+    """Whether a server is there, which says that it cannot serve yet."""
+    return isinstance(error, BusyLoadingError) or not isinstance(
+        error, ConnectionError | TimeoutError
+    )
 
 
 def _brief(error: Exception) -> str:
