@@ -28,16 +28,13 @@ that is measured, when a seen URL weighs more than 16 bytes, or when a host is p
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import itertools
 import random
 import sys
-import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -46,12 +43,10 @@ from statistics import median
 
 import redis
 
-from benchmarks.report import where, write
 from scraper.frontier.redis import RedisFrontier
 from scraper.http import Request
 from scraper.protocols import FrontierContext
-from scraper.work import Batch, Dead, Done, Found, HostLease, HostReturn, Settled, Verdict, Want
-from tests.servers.redis import Redis, program
+from scraper.work import Batch, Done, Found, HostLease, HostReturn, Settled, Verdict, Want
 
 SMALL = [10_000, 100_000]
 LONG = [10_000, 100_000, 1_000_000, 10_000_000]

@@ -13,6 +13,7 @@ from scraper import Spider
 from scraper.build import BUILTINS, EXTRAS, OUTPUT_ENDINGS, build, build_stages, builtin
 from scraper.config import Config
 from scraper.errors import UsageError
+from scraper.frontier.redis import RedisFrontier
 from scraper.pipelines.compression import COMPRESSED
 
 
@@ -62,6 +63,31 @@ def test_missing_library_names_its_extra(
     with pytest.raises(UsageError) as caught:
         output("x.needy")
     assert str(caught.value) == f"-o x.needy {needs}"
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_a_frontier_whose_library_is_missing_names_its_extra(
+    scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    for name in [name for name in sys.modules if name.startswith("scraper.frontier.redis")]:
+        monkeypatch.delitem(sys.modules, name)
+    settings = Config.model_validate({"frontier": {"url": f"{scheme}://:c4nary@h/0"}})
+    with pytest.raises(UsageError) as caught:
+        build(Books(), settings, root=tmp_path, ledger=tmp_path / "job" / "ledger.sqlite")
+    assert "needs redis: pip install 'scraper-framework[redis]'" in str(caught.value)
+    assert "frontier.url" in str(caught.value)
+    assert "c4nary" not in str(caught.value)
+
+
+def test_a_shared_frontier_is_told_the_settings(tmp_path: Path) -> None:
+    table = {"url": "redis://127.0.0.1:1/0", "lease": 7, "patience": 11}
+    settings = Config.model_validate({"frontier": table})
+    parts = build(Books(), settings, root=tmp_path, ledger=tmp_path / "job" / "ledger.sqlite")
+    frontier = parts.frontier
+    assert isinstance(frontier, RedisFrontier)
+    assert (frontier.context.spider, frontier.context.job) == ("books", "job")
+    assert (frontier._lease, frontier._patience) == (7, 11)
 
 
 def test_what_is_missing_otherwise_is_no_matter_of_extras(

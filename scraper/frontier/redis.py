@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from scraper.errors import JobError, UsageError
 from scraper.frontier.redis_life import Heartbeat, Locks
-from scraper.frontier.redis_link import FIRST, Link, reading
+from scraper.frontier.redis_link import Link, reading
 from scraper.frontier.redis_read import recovery, run_of, tag_of, verify, workers_of
 from scraper.frontier.redis_shelf import forget_retired, set_aside
 from scraper.frontier.redis_worker import Worker
@@ -105,7 +105,7 @@ class RedisFrontier:
         return [worker for worker in alive if worker not in dead]
 
     def _looking(self) -> Link:
-        return Link(self.url, patience=min(FIRST, self._patience))
+        return Link(self.url, patience=self._patience)
 
     # A frontier's, on the loop ------------------------------------------------------------------
 

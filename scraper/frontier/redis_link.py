@@ -65,6 +65,9 @@ PASSING = re.compile(
 )
 """What a server says that may do it later. Before 7.0 such words stand within a script's error."""
 
+REFUSED = re.compile(r"^(?:NOAUTH|WRONGPASS|NOPERM)\b|\bcan't run this command\b")
+"""What it says to those who have no right, within a script in other words."""
+
 PARTS = {
     "join": ("base", "queues", "ends", "join"),
     "commit": ("base", "queues", "ends", "outputs", "hand_out", "commit"),
@@ -97,7 +100,8 @@ def script(name: str) -> Script:
 
 
 class Link:
-    """One connection. Calls wait up to *patience* seconds for a server that is away.
+    """One connection. Calls wait up to *patience* seconds for a server that is away; until it has
+    answered for the first time, `FIRST`.
 
     *stopping*: once it is set, waiting ends at once. *quiet*: another link says that it waits. Not
     to be used by two threads at a time, but that any may call `hurry`.
@@ -112,9 +116,11 @@ class Link:
         quiet: bool = False,
     ) -> None:
         self.place = redact(url)
-        self.patience = patience
+        self._patience = patience
         self._quiet = quiet
         self._until = math.inf  # monotonic
+        self.known = False
+        """There is a server at that address."""
         self._stopping = stopping or threading.Event()
         with self._explaining():
             self._client = redis.Redis.from_url(
@@ -175,13 +181,16 @@ class Link:
                 except RedisError as error:
                     if not _passes(error):
                         raise
+                    self.known = self.known or _answered(error)
                     what = _brief(error)
                 else:
+                    self.known = True
                     if told:
                         log.warning("%s answers again", self.place)
                     return done
+            patience = self._patience if self.known else min(self._patience, FIRST)
             waited = time.monotonic() - began
-            left = min(self.patience, self._until - began) - waited
+            left = min(patience, self._until - began) - waited
             if left <= 0 or self._stopping.is_set():
                 raise OutOfResource(
                     f"{self.place} was out of order for {waited:.0f} s: {what}",
@@ -206,11 +215,7 @@ class Link:
     def _explained(self, error: Exception) -> ScraperError:
         """What an error that waiting does not mend means to a person."""
         text = _brief(error)
-        if isinstance(error, AuthenticationError | NoPermissionError) or text.startswith((
-            "NOAUTH",
-            "WRONGPASS",
-            "NOPERM",
-        )):
+        if isinstance(error, AuthenticationError | NoPermissionError) or REFUSED.search(text):
             return UsageError(
                 f"{self.place} does not let us in: {text}",
                 hint="Write the user and the password into the URL: redis://USER:PASSWORD@HOST/0",
@@ -251,6 +256,13 @@ def _passes(error: RedisError) -> bool:
     if isinstance(error, OutOfMemoryError | ReadOnlyError):
         return True
     return PASSING.search(str(error)) is not None
+
+
+def _answered(error: RedisError) -> bool:
+    """Whether a server is there, which says that it cannot serve yet."""
+    return isinstance(error, BusyLoadingError) or not isinstance(
+        error, ConnectionError | TimeoutError
+    )
 
 
 def _brief(error: Exception) -> str:

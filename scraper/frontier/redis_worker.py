@@ -86,7 +86,7 @@ class Worker:
         self._memory = Memory()
         self._stopping = threading.Event()
         link = partial(Link, url, stopping=self._stopping)
-        self._link = link(patience=min(FIRST, patience))
+        self._link = link(patience=patience)
         self._leading = link(patience=patience, quiet=True)  # it is the other that is told of
         self._beating = link(patience=lease / 3, quiet=True)
 
@@ -103,6 +103,7 @@ class Worker:
         for note in check_server(link):
             log.warning("%s", note)
         tag = tag_of(context.spider, context.job)
+        self._leading.known = True
         with reading(link):
             old = run_of(link, tag)
             if old:
@@ -121,7 +122,6 @@ class Worker:
             self.view.pending = found.pending
             found.unclean = bool(reaped)
             found.ended = [end for ended in reaped[1::2] for end in _ends(ended)]
-        link.patience = self._patience
         return found
 
     def _recovery(self, link: Link, *, outputs: bool) -> tuple[Recovery, dict[str, bytes], int]:

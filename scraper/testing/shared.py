@@ -591,6 +591,12 @@ class SharedContract(DurableContract):
         answer = await one.commit(Batch(seeds=[found(f"{B}/1")], want=Want(9)))
         assert (answer.hungry, [host.host for host in answer.leases]) == (0, [B])
 
+    async def test_a_host_that_was_had_for_itself_has_its_work_too(self) -> None:
+        [one] = await self.crew(1, f"{A}/1", f"{A}/2")
+        [host] = await one.acquire(Want(0, hosts=[A]))
+        assert host.requests == []
+        assert paths(leases(await one.acquire(Want(9, held=[A])))) == ["1", "2"]
+
     async def test_a_pause_concerns_all_slots_of_a_host(self) -> None:
         one, two = await self.crew(2)
         seeds = [found(f"{A}/{n}") for n in range(3)]

@@ -8,10 +8,11 @@ import shutil
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from scraper.errors import DamagedState, JobError, OutOfResource, UsageError
 from scraper.frontier import redis_commit, redis_link
@@ -335,10 +336,31 @@ async def test_by_a_unix_socket(redis_server: Redis, tmp_path: Path) -> None:
 
 
 async def test_nothing_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scraper.frontier.redis.FIRST", 0.1)
+    monkeypatch.setattr(redis_link, "FIRST", 0.1)
     async with Crew.at("redis://127.0.0.1:1/0", tmp_path) as crew:
         with pytest.raises(OutOfResource, match=r"127\.0\.0\.1:1"):
             crew.another().peek()
+
+
+async def test_a_server_that_is_there_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that reads its data yet says so; one that is not there says nothing."""
+    monkeypatch.setattr(redis_link, "FIRST", 0.0)
+
+    def failing(error: redis.RedisError) -> Callable[[], str]:
+        left = [error, error]
+
+        def once() -> str:
+            if left:
+                raise left.pop()
+            return "answer"
+
+        return once
+
+    link = redis_link.Link("redis://127.0.0.1:1/0", patience=60)
+    with pytest.raises(OutOfResource):
+        link.trying(failing(redis.ConnectionError("refused")))
+    assert link.trying(failing(redis.BusyLoadingError("loading"))) == "answer"
+    assert link.trying(failing(redis.ConnectionError("refused"))) == "answer"
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:x/0", "redis://127.0.0.1:99999999/0"])

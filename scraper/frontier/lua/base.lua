@@ -36,11 +36,13 @@ local function stranger(number)
   return {'unknown'}
 end
 
--- A command for a list of any length.
+-- A command for a list of any length; what it answers to the last piece.
 local function many(command, key, list)
+  local answer
   for at = 1, #list, PIECE do
-    call(command, key, unpack(list, at, min(at + PIECE - 1, #list)))
+    answer = call(command, key, unpack(list, at, min(at + PIECE - 1, #list)))
   end
+  return answer
 end
 
 -- Fields of a hash, for a list of any length that is not empty.

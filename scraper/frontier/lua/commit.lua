@@ -160,9 +160,9 @@ for _ = 1, ARGV[at] do -- groups: slot, priority, kind, n; then n requests
   end
   admitted = admitted + filled
   if filled > 0 then
-    many('RPUSH', queue_of(slot, priority), queued)
+    local length = many('RPUSH', queue_of(slot, priority), queued)
     if priority ~= '0' then banded(slot, priority) end
-    feed(slot)
+    if length == filled then feed(slot) end -- else it had work, and is where it should be
   end
 end
 at = at + 1
@@ -300,7 +300,10 @@ if n > 0 and not me[3] then
     end
   end
 else
-  for place = 1, #given do taken[place] = {} end
+  for place, slot in ipairs(given) do
+    taken[place] = {}
+    if has_work(slot) then call('SADD', P .. 't:' .. W, slot) end
+  end
 end
 local handed = granted(given, taken, is_new)
 
