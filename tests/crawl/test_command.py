@@ -6,12 +6,14 @@ What the supervisor does is shown in `tests/cli/test_workers.py`; what kills do 
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,12 @@ from tests.crawl.harness import GRAPH_SPIDER, Crawl, Project, json_lines
 from tests.docs.markdown import blocks
 from tests.servers.graph import Graph
 from tests.servers.redis import Redis
-from tests.servers.web import SILENT, Answer, Seen, Web
+from tests.servers.web import Answer, Reply, Seen, Web
 
 PAGES = 120
 GRAPH = Graph(PAGES)
 HELD = f"/p/{PAGES - 1}"
-"""A page that is answered only once nobody waits for it."""
+"""A page whose answer is held back."""
 
 
 class Site(Web):
@@ -39,8 +41,13 @@ class Site(Web):
     def __init__(self) -> None:
         super().__init__(self._answer)
 
-    def _answer(self, seen: Seen) -> Answer:
-        return SILENT if seen.path == HELD and self.holding else GRAPH(seen)
+    def _answer(self, seen: Seen) -> Answer | Awaitable[Answer]:
+        return self._later() if seen.path == HELD else GRAPH(seen)
+
+    async def _later(self) -> Reply:
+        while self.holding:
+            await asyncio.sleep(0.01)
+        return GRAPH.page(PAGES - 1)
 
     def wait_until_held(self) -> None:
         """... and everything else is fetched."""
@@ -131,6 +138,18 @@ def test_stopped_and_resumed(shared: Project, look: CommandLine, web: Site) -> N
     web.holding = False
     done = shared.scrape(*base(web, "--workers", "2", "--json")).expect(0)
     assert done.err.count("resuming the run of") == 1
+    assert sorted(r["n"] for r in json_lines(shared.path("out.jsonl"))) == list(range(PAGES))
+
+
+def test_a_writer_that_is_killed(shared: Project, look: CommandLine, web: Site) -> None:
+    run = begin(shared, look, web)
+    (writer,) = (w["pid"] for w in status(look)["shared"]["workers"] if w["leads"])
+    os.kill(writer, signal.SIGKILL)
+    while "was killed by SIGKILL; it is started again in" not in run.err.read_text():
+        assert run.process.poll() is None, run.err.read_text()
+    web.holding = False
+    done = run.wait().expect(0)
+    assert done.json["ended"] == "finished"
     assert sorted(r["n"] for r in json_lines(shared.path("out.jsonl"))) == list(range(PAGES))
 
 
