@@ -28,14 +28,17 @@ that is measured, when a seen URL weighs more than 16 bytes, or when a host is p
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import itertools
 import random
 import sys
+import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -43,15 +46,20 @@ from statistics import median
 
 import redis
 
+from benchmarks.report import where, write
 from scraper.frontier.redis import RedisFrontier
 from scraper.http import Request
 from scraper.protocols import FrontierContext
-from scraper.work import Batch, Done, Found, HostLease, HostReturn, Settled, Verdict, Want
+from scraper.work import Batch, Dead, Done, Found, HostLease, HostReturn, Settled, Verdict, Want
+from tests.servers.redis import Redis, program
 
 SMALL = [10_000, 100_000]
 LONG = [10_000, 100_000, 1_000_000, 10_000_000]
+WEIGHED = {False: 20_000, True: 500_000}
 SERVER, GROWTH, SEEN, SHARE, WAIT = 60e-6, 1.5, 16, 0.5, 1.5
 """What is promised."""
+FULL, FAIR = 1_000_000, 100_000
+"""URLs from which on a seen one is weighed, and hosts have had so many turns that they compare."""
 
 RATE, DELAY = 10_000, 0.2
 """Pages a second that the crew makes, in its own time, and seconds that a host rests."""
@@ -61,6 +69,7 @@ WINDOW, KEPT = 1_000, 200
 SEEDS = 2_000
 LOG = 4 << 30
 """Bytes of the server's log from which on it is written anew, between two sizes."""
+URL = "https://www{}.example.com/catalogue/category/page-{}.html"
 STATE = b'{"delay":0.2,"ceiling":8,"latency":[0.11,0.02],"quiet_until":0,"failures":0}'
 ITEM = b"x" * 300
 """What a page puts out: an item of a URL, a title, a heading and a number, as `relay` wraps it."""
@@ -113,8 +122,8 @@ class Site:
         self.active -= not self.work[host]
 
     def _found(self, number: int) -> Found:
-        host = f"https://www{self.number[number]}.example.com"
-        url = f"{host}/catalogue/category/page-{number}.html"
+        url = URL.format(self.number[number], number)
+        host = url[: url.index("/", 8)]
         digest = blake2b(b"%d" % number, digest_size=8).digest()
         return Found(Request.of(url, "parse_item"), host, int.from_bytes(digest), depth=3)
 
@@ -178,7 +187,6 @@ class Taken:
     client: float = 0.0
     wall: float = 0.0
     log: int = 0
-    commands: int = 0
     pages: int = 0
 
 
@@ -204,9 +212,9 @@ class Crew:
         self._upto = ""
         self._used = self._waited = 0.0
 
-    async def join(self, url: str, directory: Path, stack: AsyncExitStack, job: str) -> None:
+    async def join(self, url: str, directory: Path, stack: AsyncExitStack) -> None:
         """One worker more. It is never taken for dead."""
-        context = FrontierContext("simulated", job, directory, lambda: self.now)
+        context = FrontierContext("simulated", "default", directory, lambda: self.now)
         frontier = RedisFrontier(url, context, lease=1e6, now=lambda: self.now)
         await frontier.open()
         stack.push_async_callback(frontier.aclose)
@@ -218,11 +226,20 @@ class Crew:
     def taken(self) -> Taken:
         """All that was taken until now, as the server and the kernel say."""
         told = self._client.info("cpu") | self._client.info("persistence")
-        stats = self._client.info("commandstats")
         server = told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"]
-        commands = sum(stat["calls"] for stat in stats.values())
-        log = told.get("aof_current_size", 0)
-        return Taken(server, self._used, self._waited, log, commands, self.pages)
+        return Taken(server, self._used, self._waited, told["aof_current_size"], self.pages)
+
+    def memory(self) -> int:
+        """Bytes that the server uses, without the buffers of its log."""
+        found = self._client.info("memory")
+        return int(found["used_memory"]) - int(found["mem_not_counted_for_evict"])
+
+    def shrink(self) -> None:
+        """Let a large log be written anew, at a time that is nobody's."""
+        if self._client.info("persistence")["aof_current_size"] > LOG:
+            self._client.bgrewriteaof()
+            while self._client.info("persistence")["aof_rewrite_in_progress"]:
+                time.sleep(0.5)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -231,10 +248,11 @@ class Crew:
         self._used += time.process_time() - used
         self._waited += time.perf_counter() - began
 
-    async def seed(self, number: int) -> None:
-        """Begin with so many URLs, which are due at once."""
+    async def seed(self, number: int, *, even: bool = False) -> None:
+        """Begin with so many URLs, which are due at once. *even*: as many of each host."""
         for at in range(0, number, 1000):
-            found = [self._new() for _ in range(min(1000, number - at))]
+            places = range(at, min(at + 1000, number))
+            found = [self._new(place % self.site.hosts if even else -1) for place in places]
             await self.workers[0].frontier.commit(Batch(seeds=found))
 
     async def round(self, group: int, verdict: Verdict | None = None) -> int:
@@ -298,56 +316,152 @@ class Row:
     client: float
     wall: float
     log: float
-    commands: float
     memory: int
     share: float
     jain: float
     wait: float
 
 
-async def grow(crew: Crew, client: redis.Redis, sizes: list[int], group: int) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of the server's memory that one of each takes."""
+
+    pending: float
+    host: float
+    failure: float
+
+
+@asynccontextmanager
+async def crew_of(site: Site, server: Redis, given: argparse.Namespace) -> AsyncIterator[Crew]:
+    """Workers of a crawl that begins, on a server that is empty."""
+    with server.client() as client, tempfile.TemporaryDirectory() as directory:
+        client.flushall()
+        crew = Crew(site, client, links=given.links, new=given.new)
+        async with AsyncExitStack() as stack:
+            for _ in range(given.workers):
+                await crew.join(server.url(), Path(directory), stack)
+            yield crew
+
+
+async def grow(server: Redis, sizes: list[int], given: argparse.Namespace) -> list[Row]:
     """Crawl until so many URLs were seen."""
     rows = []
-    empty = memory(client)
-    await crew.seed(min(SEEDS, sizes[0] // 5))
-    for size in sizes:
-        windows = [crew.taken()]
-        doubled = crew.pages
-        while len(crew.site) < size:
-            await crew.round(group)
-            if crew.pages >= windows[-1].pages + WINDOW:
-                windows.append(crew.taken())
-            if len(crew.site) >= 2 * doubled and 2 * len(crew.site) <= size:
-                doubled = len(crew.site)
-                crew.turns.renew()
-        share, jain = crew.turns.share()
-        costs = [
-            [
-                (getattr(b, name) - getattr(a, name)) / (b.pages - a.pages)
-                for a, b in itertools.pairwise(windows[-KEPT:])
-            ]
-            for name in ("server", "client", "wall", "log", "commands")
-        ]
-        pending = crew.workers[0].frontier.pending
-        row = Row(
-            len(crew.site), pending, *map(median, costs), memory(client) - empty, share, jain,
-            crew.turns.wait,
-        )  # fmt: skip
-        rows.append(row)
-        print(row, file=sys.stderr)
-        shrink(client)
+    site = Site(given.hosts, sizes[-1])
+    async with crew_of(site, server, given) as crew:
+        empty = crew.memory()
+        await crew.seed(min(SEEDS, sizes[0] // 5))
+        for size in sizes:
+            windows, renewed = [crew.taken()], len(site)
+            while len(site) < size:
+                await crew.round(given.group)
+                if crew.pages >= windows[-1].pages + WINDOW:
+                    windows.append(crew.taken())
+                if renewed * 2 <= len(site) <= size // 2:
+                    renewed = len(site)
+                    crew.turns.renew()
+            costs = (
+                median(
+                    (getattr(after, name) - getattr(before, name)) / (after.pages - before.pages)
+                    for before, after in itertools.pairwise(windows[-KEPT:])
+                )
+                for name in ("server", "client", "wall", "log")
+            )
+            pending, turns = crew.workers[0].frontier.pending, crew.turns
+            used = crew.memory() - empty
+            rows.append(Row(len(site), pending, *costs, used, *turns.share(), turns.wait))
+            print(f"{size:,} seen", file=sys.stderr)
+            crew.shrink()
     return rows
 
 
-def memory(client: redis.Redis) -> int:
-    """Bytes that the server uses, without what its log's buffers take."""
-    found = client.info("memory")
-    return int(found["used_memory"]) - int(found["mem_not_counted_for_evict"])
+async def weigh(server: Redis, number: int, given: argparse.Namespace) -> Weights:
+    """Store *number* URLs, on few hosts and on as many, and let them end well and badly."""
+    given = argparse.Namespace(**{**vars(given), "links": 0, "new": 0})
+
+    async def weighed(hosts: int, verdict: Verdict) -> tuple[float, float]:
+        """What a URL takes while it waits and after it: bytes."""
+        async with crew_of(Site(hosts, number), server, given) as crew:
+            empty = crew.memory()
+            await crew.seed(number, even=True)
+            full = crew.memory()
+            while crew.workers[0].frontier.pending:
+                await crew.round(given.group, verdict)
+            left = crew.memory()
+        return (full - left) / number, (left - empty) / number
+
+    pending, seen = await weighed(1_000, Done())
+    _, host = await weighed(number, Done())
+    _, failed = await weighed(1_000, Dead("http_404"))
+    return Weights(pending, host - seen, failed - seen)
 
 
-def shrink(client: redis.Redis) -> None:
-    """Let a large log be written anew, which takes no time of the crew's."""
-    if client.info("persistence")["aof_current_size"] > LOG:
-        client.bgrewriteaof()
-        while client.info("persistence")["aof_rewrite_in_progress"]:
-            time.sleep(0.5)
+def table(rows: list[Row], weights: Weights, links: int) -> tuple[str, list[str]]:
+    """What was found, as Markdown; and what is not as promised."""
+    lines = [
+        (
+            "| seen | waiting | pages/s | operations/s | Redis, CPU a page, µs | client, CPU a page,"
+            " µs | log, KB a page | memory, MB | bytes a seen URL | share | Jain | wait |"
+        ),
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    wrong = []
+    for row in rows:
+        seen = (row.memory - row.pending * weights.pending) / row.seen
+        lines.append(
+            f"| {row.seen:,} | {row.pending:,} | {1 / row.wall:,.0f} | {(2 + links) / row.wall:,.0f}"
+            f" | {row.server * 1e6:.0f} | {row.client * 1e6:.0f} | {row.log / 1024:.1f}"
+            f" | {row.memory / 1e6:,.0f} | {seen:.1f} | {row.share:.2f} | {row.jain:.3f}"
+            f" | {row.wait:.2f} |"
+        )
+        if links <= 10 and row.server > SERVER:
+            wrong.append(f"{row.server * 1e6:.0f} µs of Redis a page with {row.seen:,} seen")
+        if row.seen >= FULL and seen > SEEN:
+            wrong.append(f"{seen:.1f} bytes a URL with {row.seen:,} seen")
+        if row.seen >= FAIR and (row.share < SHARE or row.wait > WAIT):
+            wrong.append(
+                f"a host got {row.share:.2f} of its share, or waited {row.wait:.2f} rounds"
+            )
+    if rows[-1].server > GROWTH * rows[0].server:
+        wrong.append(f"a page takes {rows[-1].server / rows[0].server:.2f} times what it did first")
+    text = (
+        f"A URL of {len(URL.format(1_000, 1_000_000))} characters that waits, a GET without options,"
+        f" takes {weights.pending:.0f} bytes besides; a host that was met {weights.host:.0f}; a"
+        f" failure that is kept {weights.failure:.0f}."
+    )
+    return "\n".join([*lines, "", text]), wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.shared", description=(__doc__ or "").split("\n", 1)[0]
+    )
+    parser.add_argument("--long", action="store_true", help="to ten million URLs")
+    parser.add_argument("--seen", type=int, action="append", help="a size")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--hosts", type=int, default=20_000)
+    parser.add_argument("--group", type=int, default=100, help="pages that settle together")
+    parser.add_argument("--links", type=int, default=10, help="on a page")
+    parser.add_argument("--new", type=int, default=5, help="of them")
+    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
+    given = parser.parse_args()
+    binary = program()
+    if binary is None:
+        sys.exit("redis-server is not installed")
+    sizes = sorted(given.seen or (LONG if given.long else SMALL))
+    # as users are told to have it; its log is written anew between two sizes only
+    with Redis(binary, appendfsync="everysec", auto_aof_rewrite_percentage="0") as server:
+        with server.client() as client:
+            version = client.info("server")["redis_version"]
+        weights = asyncio.run(weigh(server, WEIGHED[given.long], given))
+        rows = asyncio.run(grow(server, sizes, given))
+    text, wrong = table(rows, weights, given.links)
+    text += f"\n\nRedis {version}, {given.workers} workers, {given.hosts:,} hosts. {where()}"
+    print(text)
+    if given.write:
+        write("shared", text, "python -m benchmarks.shared")
+    if wrong:
+        sys.exit("; ".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,7 +170,7 @@ http {{
   uwsgi_temp_path {work}/t4;
   scgi_temp_path {work}/t5;
   server {{
-    listen 127.0.0.1:{port};
+    {listen}
     root {root};
     {copies}
   }}
@@ -180,9 +180,16 @@ http {{
 
 @contextlib.contextmanager
 def serving(
-    work: Path, root: Path, source: Path | None, copies: int = 0
+    work: Path,
+    root: Path,
+    source: Path | None,
+    copies: int = 0,
+    hosts: Sequence[str] = ("127.0.0.1",),
 ) -> Iterator[tuple[str, str, int]]:
-    """Serve *root*, with so many copies of *source*: the server's address, kind and process."""
+    """Serve *root*, with so many copies of *source*: the server's address, kind and process.
+
+    *hosts*: the addresses, all on one port, of which nginx can have several.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -194,8 +201,11 @@ def serving(
         # an alias below a pattern would leave the file cache useless: one location a copy
         extra = "".join(f"location /v{n}/ {{ alias {source}/; }}\n" for n in range(copies))
         user = "user root;" if os.geteuid() == 0 else ""  # the pages may be in a private directory
-        conf.write_text(NGINX.format(user=user, work=state, port=port, root=root, copies=extra))
+        listen = " ".join(f"listen {host}:{port};" for host in hosts)
+        conf.write_text(NGINX.format(user=user, work=state, listen=listen, root=root, copies=extra))
         command = [nginx, "-c", str(conf), "-p", str(state), "-e", str(state / "nginx.err")]
+    elif len(hosts) > 1:
+        raise FileNotFoundError("nginx is not installed")
     else:
         for n in range(copies):
             assert source is not None
@@ -203,8 +213,8 @@ def serving(
         command = [sys.executable, "-m", "benchmarks.shop", str(port), str(root)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(port, server)
-        yield f"http://127.0.0.1:{port}", "nginx" if nginx else "http.server", server.pid
+        _wait_for(hosts[0], port, server)
+        yield f"http://{hosts[0]}:{port}", "nginx" if nginx else "http.server", server.pid
     finally:
         server.terminate()
         server.wait()
@@ -221,12 +231,12 @@ def cpu_of(process: int) -> float | None:
     return ticks / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+def _wait_for(host: str, port: int, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if server.poll() is not None:
             break
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
             return
         time.sleep(0.02)
     raise RuntimeError(f"the server did not come up: {server.args!r}")

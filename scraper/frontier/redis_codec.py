@@ -49,9 +49,7 @@ MAX_ROBOTS = 64 << 10
 
 SIGNED = 1 << 63
 WHOLE = 1 << 64
-LOW = (1 << 24) - 1
-"""Fingerprints are stored as signed numbers, which is what Redis keeps compactly, in buckets by
-their low bits."""
+"""Fingerprints are stored as signed numbers, which is what Redis keeps compactly."""
 
 IDS = 1 << 30
 """Ids that one worker can give to requests: its number tells them from those of others."""

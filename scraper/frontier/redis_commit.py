@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from scraper.frontier.core import at_rest
 from scraper.frontier.hosts import clip
 from scraper.frontier.redis_codec import (
-    LOW,
     MAX_ENTRY,
     MAX_OUTPUT,
     MAX_ROBOTS,
@@ -188,10 +187,7 @@ class Commit:
                 continue
             if kind == "redirect":
                 group.urls.append(found.request.url)
-            group.arguments += (
-                f"{number & LOW:06x}",
-                number - WHOLE if number >= SIGNED else number,
-            )
+            group.arguments.append(number - WHOLE if number >= SIGNED else number)
             numbers.append(number)
         known.last_id = next_id  # never used again, whatever becomes of this
         # Redirects are numbered in the order in which the script meets them.

@@ -74,8 +74,9 @@ def _keys(link: Link, prefix: str) -> Iterator[str | bytes]:
     start = prefix.encode()
     for generation in range(GENERATIONS):
         if link.ask("HEXISTS", f"{prefix}counters", f".seen:{generation}"):
-            for bucket in range(16 ** (3 + generation)):
-                yield f"{prefix}s:{bucket:0{3 + generation}x}"
+            digits = 4 + generation
+            for bucket in range(10**digits):
+                yield f"{prefix}s:{bucket:0{digits}}"
     for stage in link.ask("SMEMBERS", f"{prefix}claims"):
         yield start + b"claims:" + stage
     for worker in link.ask("ZRANGE", f"{prefix}workers", 0, -1):

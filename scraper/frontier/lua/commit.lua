@@ -112,19 +112,16 @@ end
 local generation = tonumber(meta[2] or 0)
 local admitted, seen, duplicates, refused, nth = 0, 0, 0, {}, 0
 
--- Fingerprints lie in buckets by their low 24 bits, of which the client tells the hexadecimal
--- digits: the first three name a bucket of generation 0, four one of generation 1 … Redis keeps up
--- to 512 numbers as a plain array; when a generation's buckets have 256 on average, the next
--- begins, with 16 times as many. What is old stays where it is.
-local function new(digits, fingerprint)
+-- Fingerprints lie in buckets by their last decimal digits, four in generation 0, five in
+-- generation 1 … Redis keeps up to 512 numbers as a plain array; when a generation's buckets have
+-- 256 on average, the next begins, with ten times as many. What is old stays where it is.
+local function new(fingerprint)
+  local digits = fingerprint
+  if #digits < 9 then digits = '00000000' .. match(digits, '%d+') end
   for older = 0, generation - 1 do
-    if call('SISMEMBER', P .. 's:' .. sub(digits, 1, 3 + older), fingerprint) == 1 then
-      return false
-    end
+    if call('SISMEMBER', P .. 's:' .. sub(digits, -4 - older), fingerprint) == 1 then return false end
   end
-  if call('SADD', P .. 's:' .. sub(digits, 1, 3 + generation), fingerprint) == 0 then
-    return false
-  end
+  if call('SADD', P .. 's:' .. sub(digits, -4 - generation), fingerprint) == 0 then return false end
   seen = seen + 1
   return true
 end
@@ -138,8 +135,8 @@ for _ = 1, ARGV[at] do -- groups: slot, priority, kind, n; then n requests
     if kind == 'any' then -- not asked whether it was seen
       at = at + 1
     else
-      fresh = new(ARGV[at + 2], ARGV[at + 3])
-      at = at + 3
+      fresh = new(ARGV[at + 2])
+      at = at + 2
       if kind == 'own' then -- a redirect into its own chain
         fresh = true
       elseif kind == 'redirect' then
@@ -169,7 +166,7 @@ at = at + 1
 if seen > 0 then
   count('.seen', seen)
   local filled = call('HINCRBY', P .. 'counters', '.seen:' .. generation, seen)
-  if generation < 3 and filled >= 256 * 16 ^ (3 + generation) then
+  if generation < 3 and filled >= 256 * 10 ^ (4 + generation) then
     call('HSET', P .. 'meta', 'generation', generation + 1)
   end
 end
@@ -190,9 +187,9 @@ end
 
 local slots, hosts = {}, {}
 for _ = 1, ARGV[at] do -- slot, ms from now when it is due, state
-  slots[#slots + 1] = ARGV[at + 1]
-  hosts[#hosts + 1] = ARGV[at + 1]
-  hosts[#hosts + 1] = string.format('%.0f\n', now + ARGV[at + 2]) .. ARGV[at + 3]
+  local slot, due = ARGV[at + 1], now + ARGV[at + 2]
+  slots[#slots + 1], dues[slot] = slot, due
+  hosts[#hosts + 1], hosts[#hosts + 2] = slot, string.format('%.0f\n', due) .. ARGV[at + 3]
   at = at + 3
 end
 at = at + 1
@@ -201,7 +198,7 @@ many('HDEL', P .. 'held', slots)
 many('SREM', P .. 'h:' .. W, slots)
 many('SREM', P .. 't:' .. W, slots)
 for _, slot in ipairs(slots) do
-  if has_work(slot) then feed(slot) end
+  if not feeding[slot] and has_work(slot) then feed(slot) end
 end
 for _ = 1, ARGV[at] do -- host, ms for which its other slots shall rest
   call('ZADD', P .. 'quiet', 'GT', now + ARGV[at + 2], ARGV[at + 1])
@@ -257,7 +254,7 @@ if n > 0 and not me[3] then
     end
   end
   -- Held hosts get half where there are more of both than requests to give: neither starves.
-  local bands, dry, from = call('HGET', P .. 'meta', 'bands'), {}, 1
+  local dry, from = {}, 1
   local function more_due(most)
     return modest and {} or take_due(most, others, quiet)
   end
@@ -268,7 +265,7 @@ if n > 0 and not me[3] then
   local left, served = n, false
   while not served do
     for _, slot in ipairs(due) do given[#given + 1], is_new[#is_new + 1] = slot, true end
-    left = share_out(given, from, left, bands, taken, dry)
+    left = share_out(given, from, left, taken, dry)
     from = #given + 1
     due = left > 0 and more_due(left) or {} -- held ones may have had less
     served = #due == 0

@@ -10,19 +10,22 @@ local function pauses()
   return quiet
 end
 
-local function host_of(slot) return match(slot, '^[^#]*') end
+local function host_of(slot)
+  local at = string.find(slot, '#', 1, true)
+  return at and sub(slot, 1, at - 1) or slot
+end
 
 -- Up to *most* slots that are due, first come first served, taken out of the line. What others
 -- wish for is left to them, and what must rest is put back to when it may be asked for.
 local function take_due(most, wishes, quiet)
-  local due, passed = {}, 0
+  local due, passed, any = {}, 0, next(quiet)
   while #due < most do
     local slots = call('ZRANGEBYSCORE', P .. 'ready', '-inf', (now + 1) * 1000 - 1,
       'LIMIT', passed, min(most - #due, PIECE))
     if #slots == 0 then break end
     local gone, rest = {}, {}
     for _, slot in ipairs(slots) do
-      local pause = quiet[host_of(slot)]
+      local pause = any and quiet[host_of(slot)]
       if pause then
         rest[#rest + 1], rest[#rest + 2] = pause * 1000, slot
       elseif wishes[slot] then
@@ -39,7 +42,7 @@ end
 
 -- Divide *n* requests as evenly as the queues allow: those of slots[i], from the place *from* on,
 -- become taken[i]. How many are left; those that have nothing more become dry[i].
-local function share_out(slots, from, n, bands, taken, dry)
+local function share_out(slots, from, n, taken, dry)
   local open = {}
   for place = from, #slots do
     taken[place], dry[place] = {}, true
@@ -49,8 +52,13 @@ local function share_out(slots, from, n, bands, taken, dry)
     local share, more = max(1, floor(n / #open)), {}
     for _, place in ipairs(open) do
       local asked = min(share, n)
-      local got = asked > 0 and pop(slots[place], asked, bands) or {}
-      for _, entry in ipairs(got) do table.insert(taken[place], entry) end
+      local got = asked > 0 and pop(slots[place], asked) or {}
+      local had = taken[place]
+      if #had == 0 then
+        taken[place] = got
+      else
+        for _, entry in ipairs(got) do had[#had + 1] = entry end
+      end
       n = n - #got
       if #got == asked then more[#more + 1] = place end
     end
@@ -135,12 +143,11 @@ local function granted(slots, taken, new)
   local hosts = #fresh > 0 and fields(P .. 'hosts', fresh) or {}
   local robots = #fresh > 0 and fields(P .. 'robots', robots_of) or {}
   if #owners > 0 and call('EXISTS', P .. 'held') == 0 then
-    -- A small hash is a list to Redis, in which it looks for a name from the start; one with a
-    -- long name in it never is again.
-    local long = string.rep('-', 600)
-    call('HSET', P .. 'held', long, '')
+    -- Redis keeps a small hash as a list, and looks for each field from its start: with hundreds of
+    -- them for each page. One that had a long value stays what it becomes then.
+    call('HSET', P .. 'held', '', string.rep('-', 1024))
     many('HSET', P .. 'held', owners)
-    call('HDEL', P .. 'held', long)
+    call('HDEL', P .. 'held', '')
   else
     many('HSET', P .. 'held', owners)
   end

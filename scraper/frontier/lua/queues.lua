@@ -5,6 +5,7 @@
 -- those who were first are served first. t:WORKER has the slots that it holds and that have work.
 
 local fed, feeding = {}, {} -- slots that got work in this script
+local dues = {}             -- slots that were given back in it: when they are due
 
 local function feed(slot)
   if not feeding[slot] then
@@ -14,9 +15,17 @@ local function feed(slot)
 end
 
 -- Queues of priorities other than 0 are few, mostly none: they are looked for if there ever was one.
+local bands
+
+local function has_bands()
+  if bands == nil then bands = call('HGET', P .. 'meta', 'bands') end
+  return bands
+end
+
 local function banded(slot, priority)
   call('ZADD', P .. 'b:' .. slot, priority, priority)
   call('HSET', P .. 'meta', 'bands', 1)
+  bands = '1'
 end
 
 local function queue_of(slot, priority)
@@ -75,7 +84,8 @@ local function wake()
 end
 
 local function has_work(slot)
-  return call('EXISTS', P .. 'q:' .. slot, P .. 'b:' .. slot) > 0
+  return call('EXISTS', P .. 'q:' .. slot) > 0
+    or has_bands() and call('EXISTS', P .. 'b:' .. slot) > 0
 end
 
 -- When a slot may be asked for, as it was last given back; 0 if it never was.
@@ -86,15 +96,25 @@ end
 -- Let the slots that got work stand in line, or their holders know.
 local function line_up()
   if #fed == 0 then return end
-  local owners, hosts = fields(P .. 'held', fed), fields(P .. 'hosts', fed)
-  local line, todo = {}, {}
-  for place = 1, #fed do
-    local slot, owner = fed[place], owners[place]
+  local others = {} -- of which nothing is known here
+  for _, slot in ipairs(fed) do
+    if not dues[slot] then others[#others + 1] = slot end
+  end
+  local owners = #others > 0 and fields(P .. 'held', others)
+  local hosts = #others > 0 and fields(P .. 'hosts', others)
+  local line, todo, at = {}, {}, 0
+  for place, slot in ipairs(fed) do
+    local due, owner = dues[slot], nil
+    if not due then
+      at = at + 1
+      owner = owners[at]
+      due = not owner and due_of(hosts[at])
+    end
     if owner then
       todo[owner] = todo[owner] or {}
       table.insert(todo[owner], slot)
     else
-      line[#line + 1] = max(due_of(hosts[place]), now) * 1000 + min(place - 1, 999)
+      line[#line + 1] = max(due, now) * 1000 + min(place - 1, 999)
       line[#line + 1] = slot
     end
   end
@@ -106,8 +126,8 @@ local function line_up()
 end
 
 -- Take the *n* best requests of a slot.
-local function pop(slot, n, bands)
-  if not bands then return call('LPOP', P .. 'q:' .. slot, n) or {} end
+local function pop(slot, n)
+  if not has_bands() then return call('LPOP', P .. 'q:' .. slot, n) or {} end
   local taken = {}
   local function take(priority)
     local asked = n - #taken
