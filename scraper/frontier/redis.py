@@ -56,6 +56,7 @@ class RedisFrontier:
         self._tag = tag_of(context.spider, context.job)
         self._locks = Locks(context.directory)
         self._worker = Worker(url, context, self._locks, lease=lease, patience=patience, now=now)
+        self._peeked: str | None = None
         self._heart: Heartbeat | None = None
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
 
@@ -67,7 +68,7 @@ class RedisFrontier:
         While workers are at it, what is for the leader alone (claims) is left out.
         """
         with self._looking() as link, reading(link):
-            run = run_of(link, self._tag)
+            self._peeked = run = run_of(link, self._tag)
             if not run:
                 return None
             prefix = f"{self._tag}{run}:"
@@ -78,15 +79,20 @@ class RedisFrontier:
             return None if found.fresh else found
 
     def retire(self) -> None:
-        """Let go of a crawl that is over; of those, the last one is kept."""
+        """Let go of the crawl that was looked at, which is over; of those, the last one is kept.
+
+        If another worker has done so, and begun anew, that is left alone.
+        """
         with self._looking() as link:
-            set_aside(link, self._tag, "over", now=self.context.wall(), retired=True)
-            forget_retired(link, self._tag)
+            if run := self._run_meant(link):
+                wall = self.context.wall()
+                set_aside(link, self._tag, run, "over", now=wall, retired=True)
+                forget_retired(link, self._tag)
 
     def set_aside(self, reason: str) -> None:
         """Move an unfinished crawl out of the way. Raises `JobError` while workers are at it."""
         with self._looking() as link:
-            run = run_of(link, self._tag)
+            run = self._run_meant(link)
             if not run:
                 return
             if alive := self._alive(link, run):
@@ -96,7 +102,12 @@ class RedisFrontier:
                     hint="Stop them first. One that was killed on another machine counts as dead"
                     f" after {self._lease:g} s.",
                 )
-            set_aside(link, self._tag, reason, now=self.context.wall(), retired=False)
+            wall = self.context.wall()
+            set_aside(link, self._tag, run, reason, now=wall, retired=False)
+
+    def _run_meant(self, link: Link) -> str:
+        """The run that was looked at; without a look, the current one."""
+        return run_of(link, self._tag) if self._peeked is None else self._peeked
 
     def _alive(self, link: Link, run: str) -> list[str]:
         now = None if self._now is None else self._now()

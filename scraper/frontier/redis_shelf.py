@@ -33,10 +33,10 @@ def crawls(link: Link) -> list[tuple[str, str]]:
     return [(spider, job) for spider, _, job in (name.partition("/") for name in found)]
 
 
-def set_aside(link: Link, tag: str, reason: str, *, now: float, retired: bool) -> None:
-    """Let a job have no current run. What it was is kept, and still known by its id."""
+def set_aside(link: Link, tag: str, run: str, reason: str, *, now: float, retired: bool) -> None:
+    """Let *run* be the job's current one no longer. It is kept, and still known by its id."""
     told = json.dumps({"reason": reason, "at": now, "retired": retired})
-    link.run(script("shelve"), tag, ("", "", SCHEMA, "" if retired else reason, told))
+    link.run(script("shelve"), tag, ("", "", SCHEMA, run, "" if retired else reason, told))
 
 
 def shelved(link: Link, tag: str) -> list[Shelved]:

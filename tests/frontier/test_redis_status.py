@@ -240,6 +240,29 @@ async def test_of_crawls_that_are_over_the_last_is_kept(
             assert jobs(crew.url) == []
 
 
+async def test_what_was_begun_anew_meanwhile_is_left_alone(
+    redis_server: Redis, tmp_path: Path
+) -> None:
+    """Two workers find a crawl that is over; the second one joins what the first has begun."""
+    async with Crew.at(redis_server.url(), tmp_path) as crew:
+        over = await crew.join()
+        await over.commit(Batch(state={"phase": b"finished"}))
+        await over.aclose()
+        first, second, third = (crew.another() for _ in range(3))
+        for worker in (first, second, third):
+            assert worker.peek() is not None
+        first.retire()
+        assert (await first.open()).fresh
+        await first.commit(Batch(seeds=[found(f"{A}/1")]))
+        second.retire()
+        third.set_aside("--fresh")
+        recovery = await second.open()
+        assert (recovery.fresh, recovery.pending, recovery.others) == (False, 1, 1)
+        for worker in (first, second):
+            await worker.aclose()
+        assert len(aside(*crew.place)) == 1
+
+
 def test_the_reason_is_data(redis_server: Redis, tmp_path: Path) -> None:
     crew = Crew(redis_server.url(), tmp_path)
     with redis_server.client() as client:
