@@ -1,7 +1,7 @@
 """What a crawl of many workers costs its Redis: a simulation of up to ten million URLs.
 
     python -m benchmarks.shared                  # to 100,000 URLs: some seconds
-    python -m benchmarks.shared --long --write   # to 10,000,000: a quarter of an hour, 5 GB of memory
+    python -m benchmarks.shared --long --write   # to 10,000,000: half an hour, 4 GB of memory
 
 The real `RedisFrontier`, the real scripts, a real redis-server that appends all to its log; only
 the pages are made up. Hosts are as large as in the web: the n-th largest has 1/n of the first one's
@@ -359,19 +359,31 @@ async def grow(server: Redis, sizes: list[int], given: argparse.Namespace) -> li
                 if renewed * 2 <= len(site) <= size // 2:
                     renewed = len(site)
                     crew.turns.renew()
-            costs = (
-                median(
-                    (getattr(after, name) - getattr(before, name)) / (after.pages - before.pages)
-                    for before, after in itertools.pairwise(windows[-KEPT:])
-                )
-                for name in ("server", "client", "wall", "log")
+            share, jain = crew.turns.share()
+            row = Row(
+                seen=len(site),
+                pending=crew.workers[0].frontier.pending,
+                server=a_page(windows, "server"),
+                client=a_page(windows, "client"),
+                wall=a_page(windows, "wall"),
+                log=a_page(windows, "log"),
+                memory=crew.memory() - empty,
+                share=share,
+                jain=jain,
+                wait=crew.turns.wait,
             )
-            pending, turns = crew.workers[0].frontier.pending, crew.turns
-            used = crew.memory() - empty
-            rows.append(Row(len(site), pending, *costs, used, *turns.share(), turns.wait))
+            rows.append(row)
             print(f"{size:,} seen", file=sys.stderr)
             crew.shrink()
     return rows
+
+
+def a_page(windows: list[Taken], name: str) -> float:
+    """What a page took of it, in the last windows: their median."""
+    return median(
+        (getattr(after, name) - getattr(before, name)) / (after.pages - before.pages)
+        for before, after in itertools.pairwise(windows[-KEPT:])
+    )
 
 
 async def weigh(server: Redis, number: int, given: argparse.Namespace) -> Weights:
@@ -399,16 +411,17 @@ def table(rows: list[Row], weights: Weights, links: int) -> tuple[str, list[str]
     """What was found, as Markdown; and what is not as promised."""
     lines = [
         (
-            "| seen | waiting | pages/s | operations/s | Redis, CPU a page, µs | client, CPU a page,"
-            " µs | log, KB a page | memory, MB | bytes a seen URL | share | Jain | wait |"
+            "| seen | waiting | pages/s | operations/s | Redis' CPU a page, µs | client's, µs"
+            " | log, KB a page | memory, MB | bytes a seen URL | share | Jain | wait |"
         ),
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     wrong = []
     for row in rows:
         seen = (row.memory - row.pending * weights.pending) / row.seen
+        pages = 1 / row.wall
         lines.append(
-            f"| {row.seen:,} | {row.pending:,} | {1 / row.wall:,.0f} | {(2 + links) / row.wall:,.0f}"
+            f"| {row.seen:,} | {row.pending:,} | {pages:,.0f} | {(2 + links) * pages:,.0f}"
             f" | {row.server * 1e6:.0f} | {row.client * 1e6:.0f} | {row.log / 1024:.1f}"
             f" | {row.memory / 1e6:,.0f} | {seen:.1f} | {row.share:.2f} | {row.jain:.3f}"
             f" | {row.wait:.2f} |"
@@ -422,11 +435,11 @@ def table(rows: list[Row], weights: Weights, links: int) -> tuple[str, list[str]
                 f"a host got {row.share:.2f} of its share, or waited {row.wait:.2f} rounds"
             )
     if rows[-1].server > GROWTH * rows[0].server:
-        wrong.append(f"a page takes {rows[-1].server / rows[0].server:.2f} times what it did first")
+        wrong.append(f"a page takes {rows[-1].server / rows[0].server:.2f} times what it did")
     text = (
-        f"A URL of {len(URL.format(1_000, 1_000_000))} characters that waits, a GET without options,"
-        f" takes {weights.pending:.0f} bytes besides; a host that was met {weights.host:.0f}; a"
-        f" failure that is kept {weights.failure:.0f}."
+        f"A URL of {len(URL.format(1_000, 1_000_000))} characters that waits, a GET without"
+        f" options, takes {weights.pending:.0f} bytes besides; a host that was met"
+        f" {weights.host:.0f}; a failure that is kept {weights.failure:.0f}."
     )
     return "\n".join([*lines, "", text]), wrong
 
