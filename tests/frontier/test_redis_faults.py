@@ -202,6 +202,21 @@ async def test_memory_that_runs_out(
         assert (answer.pending, answer.admitted, answer.totals["pages"]) == (1, 1, 1)
 
 
+async def test_nothing_is_handed_out_while_the_leader_is_far_behind(
+    redis_server: Redis, tmp_path: Path
+) -> None:
+    async with Crew.at(redis_server.url(), tmp_path) as crew:
+        worker = await crew.join()
+        seeds = [found(f"{A}/1"), found(f"{B}/1")]
+        hosts = (await worker.commit(Batch(seeds=seeds, want=Want(1)))).leases
+        behind = counted(settled=settle(leases(hosts)), output=[b"x"] * 10_001, want=Want(5))
+        assert (await worker.commit(behind)).leases == []
+        assert await worker.lead() is not None
+        entries = await worker.entries("", LARGE)
+        await worker.deliver(Batch(), entries[0][0])
+        assert len(leases(await worker.acquire(Want(5)))) == 1
+
+
 async def test_leases_come_back_though_memory_has_run_out(own_redis: Redis, tmp_path: Path) -> None:
     async with Crew.at(own_redis.url(), tmp_path) as crew:
         worker = await crew.join()

@@ -1,6 +1,7 @@
 -- One worker's commit: everything that a batch says, and the leases that it asks for.
 
 local ROBOTS = 50000 -- hosts of which robots.txt is kept
+local BEHIND = 10000 -- pages that may lie in the output; then nothing is handed out until less do
 local HUNGRY = 3000 -- ms for which a worker that got nothing is waited for; it asks every second
 
 local seq, version, number = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
@@ -237,6 +238,7 @@ if most > 0 and n > 0 then
   local done = call('HMGET', P .. 'counters', 'pages', '.leased')
   n = min(n, most - (done[1] or 0) - (done[2] or 0))
 end
+if n > 0 and call('XLEN', P .. 'items') > BEHIND then n = 0 end
 local asked = n
 local given, taken, is_new = {}, {}, {}
 -- Of hosts that are free, who has something to do leaves all to those that have nothing.
