@@ -52,7 +52,8 @@ def _facts(crawl: Crawl) -> Iterator[tuple[str, str]]:
     yield "URLs", f"{crawl.seen:,} seen"
     yield "hosts", f"{crawl.held:,} held, {crawl.ready:,} ready, {crawl.hosts:,} met"
     if crawl.output:
-        yield "output", f"{crawl.output:,} pages' items wait to be written ({_size(crawl.output_bytes)})"
+        pages = f"{crawl.output:,} page{'' if crawl.output == 1 else 's'}"
+        yield "output", f"items of {pages} wait to be written ({_size(crawl.output_bytes)})"
     used, limit = _size(crawl.memory), crawl.memory_limit
     share = f"{crawl.memory / limit:.0%} of {_size(limit)}" if limit else "without a limit"
     yield "server", f"{used} of memory in use, {share}"
