@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -23,8 +24,15 @@ READY = b"Ready to accept connections"
 
 
 def program() -> str | None:
-    """The server; None when it is not installed. Debian's redis-tools has it under another name."""
-    return shutil.which("redis-server", path=PATH) or shutil.which("redis-check-rdb", path=PATH)
+    """The server: what REDIS_SERVER names, or Redis, or Valkey; None when none is installed.
+
+    Debian's redis-tools has Redis under another name.
+    """
+    named = os.environ.get("REDIS_SERVER")
+    if named:
+        return named
+    names = ("redis-server", "redis-check-rdb", "valkey-server", "valkey-check-rdb")
+    return next(filter(None, (shutil.which(name, path=PATH) for name in names)), None)
 
 
 class Redis:
@@ -37,7 +45,7 @@ class Redis:
     def __init__(self, binary: str, **options: str) -> None:
         self._binary = binary
         # It looks at the name by which it was called.
-        self._name = binary.replace("redis-check-rdb", "redis-server")
+        self._name = binary.replace("check-rdb", "server")
         self._options = {
             "appendonly": "yes",
             "appendfsync": "no",
