@@ -189,8 +189,10 @@ end
 local slots, hosts = {}, {}
 for _ = 1, ARGV[at] do -- slot, ms from now when it is due, state
   local slot, due = ARGV[at + 1], now + ARGV[at + 2]
-  slots[#slots + 1], dues[slot] = slot, due
-  hosts[#hosts + 1], hosts[#hosts + 2] = slot, string.format('%.0f\n', due) .. ARGV[at + 3]
+  slots[#slots + 1] = slot
+  hosts[#hosts + 1] = slot
+  hosts[#hosts + 1] = string.format('%.0f\n', due) .. ARGV[at + 3]
+  if has_work(slot) then stand(slot, due) end
   at = at + 3
 end
 at = at + 1
@@ -198,9 +200,6 @@ many('HSET', P .. 'hosts', hosts)
 many('HDEL', P .. 'held', slots)
 many('SREM', P .. 'h:' .. W, slots)
 many('SREM', P .. 't:' .. W, slots)
-for _, slot in ipairs(slots) do
-  if not feeding[slot] and has_work(slot) then feed(slot) end
-end
 for _ = 1, ARGV[at] do -- host, ms for which its other slots shall rest
   call('ZADD', P .. 'quiet', 'GT', now + ARGV[at + 2], ARGV[at + 1])
   at = at + 2

@@ -93,36 +93,33 @@ local function due_of(host)
   return host and tonumber(match(host, '^%d+')) or 0
 end
 
+-- Let a slot that nobody holds stand in line, with what line_up does.
+local line = {}
+local function stand(slot, due)
+  line[#line + 1] = max(due, now) * 1000 + min(#line / 2, 999)
+  line[#line + 1] = slot
+end
+
 -- Let the slots that got work stand in line, or their holders know.
 local function line_up()
-  if #fed == 0 then return end
-  local others = {} -- of which nothing is known here
-  for _, slot in ipairs(fed) do
-    if not dues[slot] then others[#others + 1] = slot end
-  end
-  local owners = #others > 0 and fields(P .. 'held', others)
-  local hosts = #others > 0 and fields(P .. 'hosts', others)
-  local line, todo, at = {}, {}, 0
-  for place, slot in ipairs(fed) do
-    local due, owner = dues[slot], nil
-    if not due then
-      at = at + 1
-      owner = owners[at]
-      due = not owner and due_of(hosts[at])
+  if #fed > 0 then
+    local owners, hosts, todo = fields(P .. 'held', fed), fields(P .. 'hosts', fed), {}
+    for place, slot in ipairs(fed) do
+      local owner = owners[place]
+      if owner then
+        todo[owner] = todo[owner] or {}
+        table.insert(todo[owner], slot)
+      else
+        stand(slot, due_of(hosts[place]))
+      end
     end
-    if owner then
-      todo[owner] = todo[owner] or {}
-      table.insert(todo[owner], slot)
-    else
-      line[#line + 1] = max(due, now) * 1000 + min(place - 1, 999)
-      line[#line + 1] = slot
-    end
+    for owner, slots in pairs(todo) do many('SADD', P .. 't:' .. owner, slots) end
+    fed, feeding = {}, {}
   end
   for at = 1, #line, PIECE do
     call('ZADD', P .. 'ready', 'NX', unpack(line, at, min(at + PIECE - 1, #line)))
   end
-  for owner, slots in pairs(todo) do many('SADD', P .. 't:' .. owner, slots) end
-  fed, feeding = {}, {}
+  line = {}
 end
 
 -- Take the *n* best requests of a slot.
