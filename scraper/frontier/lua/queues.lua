@@ -5,7 +5,6 @@
 -- those who were first are served first. t:WORKER has the slots that it holds and that have work.
 
 local fed, feeding = {}, {} -- slots that got work in this script
-local dues = {}             -- slots that were given back in it: when they are due
 
 local function feed(slot)
   if not feeding[slot] then
