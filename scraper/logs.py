@@ -28,8 +28,9 @@ def _escaped(text: str) -> str:
 class LineFormatter(logging.Formatter):
     """`12:30:05 WARNING message`, redacted; tracebacks only where they were asked for."""
 
-    def __init__(self, redactor: Redactor, *, tracebacks: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    def __init__(self, redactor: Redactor, *, tracebacks: bool, worker: int = 0) -> None:
+        mark = f"w{worker} " if worker else ""
+        super().__init__(f"{mark}%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
         self._redactor = redactor
         self._tracebacks = tracebacks
 
@@ -40,16 +41,19 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: `time` (ISO 8601, UTC), `level`, `logger`, `message`."""
+    """One JSON object per line: `time` (ISO 8601, UTC), `level`, `logger`, `message`; `worker`,
+    where several share a file."""
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(self, redactor: Redactor, *, worker: int = 0) -> None:
         super().__init__()
         self._redactor = redactor
+        self._worker = {"worker": worker} if worker else {}
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         secrets = held()
         told = {
+            **self._worker,
             "time": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
@@ -121,11 +125,18 @@ class LogFile(logging.FileHandler):
 
 
 def configure(
-    log: Log, root: Path, *, quiet: bool = False, debug: bool = False, secrets: Iterable[str] = ()
+    log: Log,
+    root: Path,
+    *,
+    quiet: bool = False,
+    debug: bool = False,
+    secrets: Iterable[str] = (),
+    worker: int = 0,
 ) -> None:
     """Send the log where *log* says, and warnings of other libraries with it.
 
     *quiet*: only errors to stderr. *secrets*: values that must not show, in any spelling.
+    *worker*: one of several that write to the same file; who started it marks what goes to stderr.
     """
     level = "DEBUG" if debug else log.level
     logger, others = logging.getLogger("scraper"), logging.getLogger()
@@ -144,7 +155,9 @@ def configure(
         handlers.append(LogFile(path))
     redactor = protect(secrets)
     for handler in handlers:
-        as_lines = LineFormatter(redactor, tracebacks=debug)
-        handler.setFormatter(JsonFormatter(redactor) if log.as_json else as_lines)
+        number = 0 if handler is stderr else worker
+        as_lines = LineFormatter(redactor, tracebacks=debug, worker=number)
+        as_json = JsonFormatter(redactor, worker=number)
+        handler.setFormatter(as_json if log.as_json else as_lines)
         logger.addHandler(handler)
         others.addHandler(handler)

@@ -53,10 +53,11 @@ TERMINATED = 143
 class Line:
     """A worker's end of the line, and the observer that reports over it.
 
-    Nothing raises when the other end is gone.
+    Nothing raises when the other end is gone. `number`: of the worker, from 1.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, number: int = 1) -> None:
+        self.number = number
         try:
             self._socket = socket.socket(fileno=descriptor)
         except OSError as error:
@@ -160,13 +161,13 @@ class Line:
 
 
 @contextmanager
-def as_worker(descriptor: int | None, *, debug: bool) -> Iterator[Line | None]:
+def as_worker(number: int, descriptor: int | None, *, debug: bool) -> Iterator[Line | None]:
     """The line to who started this worker, who is told its errors; None where nobody did."""
     if descriptor is None:
         yield None
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: whoever started it hears it
-    line = Line(descriptor)
+    line = Line(descriptor, number)
     try:
         yield line
     except ScraperError as error:

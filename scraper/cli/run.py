@@ -134,7 +134,7 @@ def run(
         ]
         name = prepared.entry.name
         return supervise(config, name, words, workers, fresh=fresh, as_json=as_json, quiet=quiet)
-    with as_worker(line, debug=debug) as parent:
+    with as_worker(worker, line, debug=debug) as parent:
         return run_spider(
             spider,
             arguments=arguments or [],
@@ -204,7 +204,8 @@ def run_spider(
         probe=from_env(os.environ),
         **sharing.options(),
     ) as session:
-        logs.configure(session.config.log, session.root, quiet=quiet, debug=debug)
+        number = parent.number if parent is not None else 0
+        logs.configure(session.config.log, session.root, quiet=quiet, debug=debug, worker=number)
         if parent is None:
             announce(session, quiet=quiet)
         else:

@@ -54,7 +54,10 @@ def fail(kind, code):
     sys.exit(code)
 
 def word():
-    return heard.readline().decode().strip()
+    try:
+        return heard.readline().decode().strip()
+    except ConnectionResetError:  # the other end died with something unread
+        return ""
 
 def wait_for(name):
     while not Path(name).exists():

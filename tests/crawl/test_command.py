@@ -112,7 +112,8 @@ def begin(project: Project, look: CommandLine, web: Site) -> Crawl:
 
 def test_workers_deliver_one_crawl(shared: Project, look: CommandLine, web: Site) -> None:
     web.holding = False
-    done = shared.scrape(*base(web, "--workers", "3", "--json")).expect(0)
+    log = ("-s", "log.file=crawl.log", "-s", "log.level=DEBUG")
+    done = shared.scrape(*base(web, "--workers", "3", "--json", *log)).expect(0)
     assert len(done.out.splitlines()) == 1
     assert (done.json["ended"], done.json["pages"], done.json["items"]) == (
         "finished",
@@ -122,6 +123,9 @@ def test_workers_deliver_one_crawl(shared: Project, look: CommandLine, web: Site
     assert sorted(r["n"] for r in json_lines(shared.path("out.jsonl"))) == list(range(PAGES))
     assert done.err.count(f"pages: finished · {PAGES} items from {PAGES} pages") == 1
     assert {web.counts()[f"/p/{n}"] for n in range(PAGES)} == {1}
+    logged = shared.path("crawl.log").read_text().splitlines()
+    assert {line.split()[0] for line in logged if not line.startswith(" ")} <= {"w1", "w2", "w3"}
+    assert {line for line in done.err.splitlines() if "this worker leads" in line} <= {*logged}
     again = shared.scrape(*base(web, "--join", "--json")).expect(0)
     assert "is over" in again.err
     assert again.json["pages"] == PAGES
