@@ -11,15 +11,15 @@ process commit groups of 100 pages each at the same time; every host rests after
 back with its state; one worker leads and lets go of what all of them put out. Time is made up, too:
 `RATE` pages a second.
 
-Of each size: what was taken since the one before, in windows of 1,000 pages: by the best tenth of
+Of each size: what was taken by the pages since the one before, of which the last half a million
+URLs were found (what lacks until then was put in as start requests are), in windows of 1,000 pages: by the best tenth of
 the last 200, for the machine is shared; and by their median. Processor time of the server is its
 main thread's; that of the client includes the leader's part, and not the making of pages. An
 operation is a request handed out, one settled, or a link looked up.
 
-*Share*: of the pages of all hosts that had work all the time since the number of URLs last doubled,
-the share of the one that got the fewest, 1 being as much as everybody; *wait*: how long a host that
-was due had to wait for its turn, at most, over the time in which every host that has work can have
-one page.
+*Share*: of the pages of all hosts that had work all that time, the share of the one that got the
+fewest, 1 being as much as everybody; *wait*: how long a host that was due had to wait for its turn,
+at most, over the time in which every host that has work can have one page.
 
 Then what things weigh: the server's memory before and after so many of each were stored.
 
@@ -46,14 +46,16 @@ from tests.servers.redis import Redis, program
 
 SMALL = [10_000, 100_000]
 LONG = [10_000, 100_000, 1_000_000, 10_000_000]
-WEIGHED = {False: 20_000, True: 200_000}
+WEIGHED = {False: 20_000, True: 100_000}
 SERVER, GROWTH, SEEN, SHARE, WAIT = 60e-6, 1.5, 16, 0.5, 1.5
 """What is promised."""
 FULL, FAIR = 1_000_000, 100_000
 """URLs from which on a seen one is weighed, and hosts have had so many turns that they compare."""
 
 WINDOW, KEPT = 1_000, 200
-SEEDS = 2_000
+SEEDS, CRAWLED = 2_000, 500_000
+"""URLs with which a crawl begins, and that are found on pages before each size; what lacks until
+then is put in as if `start()` had brought it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +103,13 @@ async def grow(server: Redis, sizes: list[int], given: argparse.Namespace) -> li
         empty = crew.memory()
         await crew.seed(min(SEEDS, sizes[0] // 5))
         for size in sizes:
-            windows, renewed = [crew.taken()], len(site)
+            await crew.seed(max(size - CRAWLED - len(site), 0))
+            crew.turns.renew()
+            windows = [crew.taken()]
             while len(site) < size:
                 await crew.round(given.group)
                 if crew.pages >= windows[-1].pages + WINDOW:
                     windows.append(crew.taken())
-                if renewed * 2 <= len(site) <= size // 2:
-                    renewed = len(site)
-                    crew.turns.renew()
             share, jain = crew.turns.share()
             row = Row(
                 seen=len(site),
