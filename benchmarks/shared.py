@@ -11,11 +11,11 @@ process commit groups of 100 pages each at the same time; every host rests after
 back with its state; one worker leads and lets go of what all of them put out. Time is made up, too:
 `RATE` pages a second.
 
-Of each size: what was taken by the pages since the one before, of which the last half a million
-URLs were found (what lacks until then was put in as start requests are), in windows of 1,000 pages: by the best tenth of
-the last 200, for the machine is shared; and by their median. Processor time of the server is its
-main thread's; that of the client includes the leader's part, and not the making of pages. An
-operation is a request handed out, one settled, or a link looked up.
+Of each size: what was taken by the pages since the one before, on which the last half a million
+URLs were found; what lacks until then is put in as start requests are. Costs are of windows of 1,000
+pages: the best tenth of the last 200, for the machine is shared, and their median. Processor time
+of the server is its main thread's; that of the client includes the leader's part, and not the
+making of pages. An operation is a request handed out, one settled, or a link looked up.
 
 *Share*: of the pages of all hosts that had work all that time, the share of the one that got the
 fewest, 1 being as much as everybody; *wait*: how long a host that was due had to wait for its turn,
