@@ -12,9 +12,9 @@ back with its state; one worker leads and lets go of what all of them put out. T
 `RATE` pages a second.
 
 Of each size: what was taken by the pages since the one before, on which the last half a million
-URLs were found; what lacks until then is put in as start requests are. Costs are of windows of 1,000
-pages: the best tenth of the last 200, for the machine is shared, and their median. Processor time
-of the server is its main thread's; that of the client includes the leader's part, and not the
+URLs were found; what lacks until then is put in as start requests are. Costs are of windows of
+1,000 pages: the best tenth of the last 200, for the machine is shared, and their median. Processor
+time of the server is its main thread's; that of the client includes the leader's part, and not the
 making of pages. An operation is a request handed out, one settled, or a link looked up.
 
 *Share*: of the pages of all hosts that had work all that time, the share of the one that got the
