@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import time
@@ -56,8 +57,8 @@ class Site:
     def __len__(self) -> int:
         return len(self.number)
 
-    def new(self, page: int = -1) -> tuple[Found, int]:
-        """A URL that nobody has seen, found on a page of that host; and its own host."""
+    def linked(self, page: int = -1) -> int:
+        """The host of a new URL that is found on a page of that host."""
         host = page
         if page < 0 or self._left[page] <= 0 or self._dice.random() > OWN:
             host = next(self._drawn, -1)
@@ -65,11 +66,15 @@ class Site:
                 many = self._dice.choices(range(self.hosts), cum_weights=self._shares, k=10_000)
                 self._drawn = iter(many)
                 host = next(self._drawn)
+        return host
+
+    def new(self, host: int) -> Found:
+        """A URL of *host* that nobody has seen."""
         self.number.append(host)
         self._left[host] -= 1
         self.active += not self.work[host]
         self.work[host] += 1
-        return self._found(len(self.number) - 1), host
+        return self._found(len(self.number) - 1)
 
     def old(self) -> Found:
         """Any that was seen."""
@@ -158,7 +163,7 @@ class Worker:
 
 
 class Crew:
-    """Workers that take turns. `now`: their time."""
+    """Workers of one crawl. `now`: their time."""
 
     def __init__(self, site: Site, client: redis.Redis, *, links: int, new: int) -> None:
         self.site = site
@@ -211,52 +216,59 @@ class Crew:
         """Begin with so many URLs, which are due at once. *even*: as many of each host."""
         for at in range(0, number, 1000):
             places = range(at, min(at + 1000, number))
-            found = [self._new(place % self.site.hosts if even else -1) for place in places]
+            hosts = (p % self.site.hosts if even else self.site.linked() for p in places)
+            found = [self._new(host) for host in hosts]
             await self.workers[0].frontier.commit(Batch(seeds=found))
 
     async def round(self, group: int, verdict: Verdict | None = None) -> int:
-        """Each worker settles what it has, and gets more; the leader lets go of what came out.
-
-        Returns how many pages were settled."""
-        before = self.pages
-        for worker in self.workers:
-            await self._turn(worker, group, verdict or Done())
-        leader, pages = self.workers[0].frontier, self.pages - before
+        """Each worker settles what it has, and gets more, all of them at the same time; the leader
+        lets go of what came out. Returns how many pages were settled."""
+        batches = [self._batch(worker, group, verdict or Done()) for worker in self.workers]
+        pages = sum(len(batch.settled) for batch in batches)
+        self.pages += pages
         with self._timed():
-            while pages > 0 and (entries := await leader.entries(self._upto, 4 << 20)):
-                self._upto = entries[-1][0]
-                position = Batch(positions={"out.jsonl": {"bytes": len(ITEM) * self.pages}})
-                await leader.deliver(position, self._upto)
-                pages -= len(entries)
-        return self.pages - before
+            done = await asyncio.gather(
+                *(w.frontier.commit(b) for w, b in zip(self.workers, batches, strict=True))
+            )
+            await self._deliver(pages)
+        for worker, committed in zip(self.workers, done, strict=True):
+            worker.leases = committed.leases
+            for given in worker.leases:
+                host = number_of(given.host)
+                self.site.taken(host, len(given.requests))
+                self.turns.served(host, len(given.requests), self.now)
+        self.now += pages / RATE or DELAY
+        return pages
 
-    async def _turn(self, worker: Worker, group: int, verdict: Verdict) -> None:
-        site, now, batch = self.site, self.now, Batch(want=Want(group))
+    def _batch(self, worker: Worker, group: int, verdict: Verdict) -> Batch:
+        batch = Batch(want=Want(group))
         for given in worker.leases:
             host = number_of(given.host)
             for lease in given.requests:
                 batch.settled.append(Settled(lease, verdict, self._links(host)))
-            batch.returned.append(HostReturn(given.host, STATE, now + DELAY))
-            self.turns.returned(host, now)
+            batch.returned.append(HostReturn(given.host, STATE, self.now + DELAY))
+            self.turns.returned(host, self.now)
         pages = len(batch.settled)
         batch.output = [ITEM] * pages
         batch.counts.update(pages=pages, items=pages, bytes=10_000 * pages, requests=pages)
-        with self._timed():
-            worker.leases = (await worker.frontier.commit(batch)).leases
-        for given in worker.leases:
-            host = number_of(given.host)
-            site.taken(host, len(given.requests))
-            self.turns.served(host, len(given.requests), now)
-        self.pages += pages
-        self.now = now + (pages / RATE if pages else DELAY / len(self.workers))
+        return batch
+
+    async def _deliver(self, pages: int) -> None:
+        """What so many pages put out."""
+        leader = self.workers[0].frontier
+        while pages > 0:
+            entries = await leader.entries(self._upto, 4 << 20)
+            self._upto = entries[-1][0]
+            position = Batch(positions={"out.jsonl": {"bytes": len(ITEM) * self.pages}})
+            await leader.deliver(position, self._upto)
+            pages -= len(entries)
 
     def _links(self, host: int) -> list[Found]:
         """What a page of *host* links to."""
-        found = [self._new(host) for _ in range(self.new)]
+        found = [self._new(self.site.linked(host)) for _ in range(self.new)]
         return found + [self.site.old() for _ in range(self.links - self.new)]
 
-    def _new(self, page: int = -1) -> Found:
-        found, host = self.site.new(page)
-        if self.site.work[host] == 1:
+    def _new(self, host: int) -> Found:
+        if not self.site.work[host]:
             self.turns.found(host, self.now)
-        return found
+        return self.site.new(host)
