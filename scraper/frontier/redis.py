@@ -54,6 +54,7 @@ class RedisFrontier:
         self._patience = patience
         self._now = now
         self._tag = tag_of(context.spider, context.job)
+        self._peeked = ""
         self._locks = Locks(context.directory)
         self._worker = Worker(url, context, self._locks, lease=lease, patience=patience, now=now)
         self._heart: Heartbeat | None = None
@@ -67,7 +68,7 @@ class RedisFrontier:
         While workers are at it, what is for the leader alone (claims) is left out.
         """
         with self._looking() as link, reading(link):
-            run = run_of(link, self._tag)
+            self._peeked = run = run_of(link, self._tag)
             if not run:
                 return None
             prefix = f"{self._tag}{run}:"
@@ -78,9 +79,11 @@ class RedisFrontier:
             return None if found.fresh else found
 
     def retire(self) -> None:
-        """Let go of a crawl that is over; of those, the last one is kept."""
+        """Let go of a crawl that is over, the one that was `peek`ed at; another worker may have
+        begun the next one meanwhile. Of those that are over, the last one is kept."""
         with self._looking() as link:
-            set_aside(link, self._tag, "over", now=self.context.wall(), retired=True)
+            run = self._peeked or run_of(link, self._tag)
+            set_aside(link, self._tag, run, "over", now=self.context.wall(), retired=True)
             forget_retired(link, self._tag)
 
     def set_aside(self, reason: str) -> None:
@@ -96,7 +99,7 @@ class RedisFrontier:
                     hint="Stop them first. One that was killed on another machine counts as dead"
                     f" after {self._lease:g} s.",
                 )
-            set_aside(link, self._tag, reason, now=self.context.wall(), retired=False)
+            set_aside(link, self._tag, run, reason, now=self.context.wall(), retired=False)
 
     def _alive(self, link: Link, run: str) -> list[str]:
         now = None if self._now is None else self._now()

@@ -33,10 +33,11 @@ def crawls(link: Link) -> list[tuple[str, str]]:
     return [(spider, job) for spider, _, job in (name.partition("/") for name in found)]
 
 
-def set_aside(link: Link, tag: str, reason: str, *, now: float, retired: bool) -> None:
-    """Let a job have no current run. What it was is kept, and still known by its id."""
+def set_aside(link: Link, tag: str, run: str, reason: str, *, now: float, retired: bool) -> None:
+    """Let a job have no current run, unless it has another than *run* by now. What it was is kept,
+    and still known by its id."""
     told = json.dumps({"reason": reason, "at": now, "retired": retired})
-    link.run(script("shelve"), tag, ("", "", SCHEMA, "" if retired else reason, told))
+    link.run(script("shelve"), tag, ("", "", SCHEMA, "" if retired else reason, told, run))
 
 
 def shelved(link: Link, tag: str) -> list[Shelved]:

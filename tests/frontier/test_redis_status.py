@@ -240,6 +240,23 @@ async def test_of_crawls_that_are_over_the_last_is_kept(
             assert jobs(crew.url) == []
 
 
+async def test_only_what_was_looked_at_is_retired(redis_server: Redis, tmp_path: Path) -> None:
+    """Workers that start together all see a crawl that is over; one of them begins the next."""
+    async with Crew.at(redis_server.url(), tmp_path) as crew:
+        worker = await crew.join()
+        await worker.commit(Batch(seeds=[found(f"{A}/1")], state={"phase": b"finished"}))
+        await worker.aclose()
+        first, second = crew.another(), crew.another()
+        for each in (first, second):
+            assert each.peek() is not None
+        first.retire()
+        began = await crew.join()
+        second.retire()
+        joined = await crew.join()
+        assert joined._worker._prefix == began._worker._prefix
+        assert len(aside(*crew.place)) == 1
+
+
 def test_the_reason_is_data(redis_server: Redis, tmp_path: Path) -> None:
     crew = Crew(redis_server.url(), tmp_path)
     with redis_server.client() as client:
