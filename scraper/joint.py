@@ -40,12 +40,13 @@ class JointCrawl(Crawl):
     """One process's share of a job that many processes run at once. See `Crawl`."""
 
     _leader: Leader | None = None
+    _crawled = False  # this worker has no more to fetch
 
     def stop(self, *, now: bool = False) -> None:
         """End this worker's part resumably; the others go on."""
         super().stop(now=now)
         self._frontier.hurry(0.0 if now else HURRY)
-        if self._leader is not None:
+        if self._leader is not None and (now or self._crawled):
             self._leader.stop()
 
     async def _go_on(self, info: CrawlInfo, recovery: Recovery) -> CrawlResult:
@@ -67,6 +68,7 @@ class JointCrawl(Crawl):
             if not crawling.done():  # the crawl is over, or its output cannot be written
                 engine.stop(Stop("stopped", now=True))
             ending, _ = await crawling
+            self._crawled = True
             if ending.reason in ("stopped", "broken"):
                 leader.stop()
             await self._frontier.commit(engine.scheduler.last_batch())
