@@ -218,7 +218,7 @@ class Link:
         if isinstance(error, AuthenticationError | NoPermissionError) or REFUSED.search(text):
             return UsageError(
                 f"{self.place} does not let us in: {text}",
-                hint="Write the user and the password into the URL: redis://USER:PASSWORD@HOST/0",
+                hint="Write them into the URL, before the host: USER:PASSWORD@.",
             )
         if "WRONGTYPE" in text:
             return damaged(self.place, f"under its keys lies what no crawl has written: {text}")

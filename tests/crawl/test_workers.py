@@ -5,8 +5,10 @@ Short forms run with the ordinary tests; the long one is `make kill` (`pytest -m
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +27,7 @@ from tests.crawl.harness import (
 )
 from tests.servers.graph import Graph
 from tests.servers.redis import Redis
-from tests.servers.web import Web
+from tests.servers.web import Answer, Seen, Web
 
 WORKERS = 3
 LEASE = "3"
@@ -254,6 +256,29 @@ def reachable_without(graph: Graph, dead: int) -> set[int]:
                 found.add(m)
                 todo.append(m)
     return found - {dead}
+
+
+def test_a_leader_that_is_stopped_finishes_its_pages(pages: Project, redis: Redis) -> None:
+    graph, go_on = Graph(60), threading.Event()
+
+    async def held(seen: Seen) -> Answer:
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        return graph(seen)
+
+    with Web(lambda seen: held(seen) if seen.path == "/p/5" else graph(seen)) as web:
+        crew = Crew(pages, web, redis)
+        crew.start()
+        [worker] = crew.workers
+        web.wait(lambda w: w.counts()["/p/5"] == 1)
+        worker.signal(signal.SIGINT)
+        until(lambda: "stopping" in worker.err.read_text())
+        go_on.set()
+        worker.wait().expect(130)
+        crew.workers.clear()
+        crew.start()
+        crew.see_through()
+        judge(pages, web, graph, kills=0)
 
 
 def test_stopped_at_once_while_redis_is_away(pages: Project, redis: Redis) -> None:
