@@ -53,6 +53,9 @@ class Locks:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(handle, json.dumps({"machine": machine(), "pid": os.getpid()}).encode())
             self._path = draft.rename(self._folder / f"{run}.{worker}")
+        if self._path is None:
+            with suppress(OSError):
+                draft.unlink()
 
     def dead(self, run: str) -> list[str]:
         """Workers of *run* that were processes of this machine, and are no more."""

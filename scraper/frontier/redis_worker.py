@@ -173,6 +173,9 @@ class Worker:
         return answer[1:]
 
     def _ready(self, link: Link) -> Link:
+        """*link*, if nothing has failed; else what has: there is no going on from it."""
+        if isinstance(self._failure, ScraperError):
+            raise self._failure
         if self._failure is not None:
             raise UsageError(f"{link.place}: an earlier commit failed; run again to go on")
         return link

@@ -16,7 +16,7 @@ import redis
 
 from scraper.errors import DamagedState, JobError, OutOfResource, UsageError
 from scraper.frontier import redis_commit, redis_link
-from scraper.frontier.redis_life import Heartbeat
+from scraper.frontier.redis_life import Heartbeat, Locks
 from scraper.frontier.redis_status import failures, status
 from scraper.testing.frontier import back, found, leases, settle
 from scraper.work import Batch, Dead, Redo, Settled, Want
@@ -146,8 +146,9 @@ async def test_patience_ends(own_redis: Redis, tmp_path: Path) -> None:
         with pytest.raises(OutOfResource, match="out of order") as caught:
             await worker.commit(Batch(seeds=[found(f"{A}/1")]))
         assert caught.value.exit_code == 4
-        with pytest.raises(UsageError, match="an earlier commit failed"):
-            await worker.commit(Batch())
+        for going_on in (worker.commit(Batch()), worker.lead(), worker.deliver(Batch(), "")):
+            with pytest.raises(OutOfResource, match="out of order"):
+                await going_on
         await worker.aclose()
 
 
@@ -541,3 +542,50 @@ async def test_a_script_is_sent_whole_when_it_is_forgotten(
             assert answer.admitted == 1
             with redis_server.client() as client:
                 client.script_flush()
+
+
+# Locks --------------------------------------------------------------------------------------------
+
+
+def test_a_lock_that_is_let_go_is_a_death_of_this_machine_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other, watching = Locks(tmp_path), Locks(tmp_path), Locks(tmp_path)
+    mine.take("run", "one")
+    other.take("run", "two")
+    assert watching.dead("run") == []
+    other.release(clean=False)
+    assert watching.dead("run") == ["two"]
+    assert watching.dead("another") == []
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("scraper.frontier.redis_life.machine", lambda: "elsewhere")
+        assert watching.dead("run") == []
+    watching.buried("run", ["two"])
+    assert watching.dead("run") == []
+    mine.release(clean=True)
+    assert list((tmp_path / "workers").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"machine": 7}'])
+def test_files_that_are_no_locks_mean_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "run.odd").write_text(text)
+    (tmp_path / "workers" / "run.link").symlink_to("/etc/hostname")
+    assert Locks(tmp_path).dead("run") == []
+
+
+async def test_where_nothing_can_be_locked(
+    redis_server: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the others wait until its lease has run out."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr("scraper.frontier.redis_life.fcntl.flock", refuse)
+    async with Crew.at(redis_server.url(), tmp_path) as crew:
+        worker = await crew.join()
+        assert (await worker.commit(Batch(seeds=[found(f"{A}/1")]))).admitted == 1
+        assert list((crew.context.directory / "workers").iterdir()) == []
+        await crew.join()
+        assert (crew.recovery.others, crew.recovery.unclean) == (1, False)
