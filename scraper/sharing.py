@@ -120,6 +120,9 @@ class Sharing:
     def _came(self, host: Host, granted: HostLease, now: float, wall: float) -> None:
         """What was known here of the host's pace is of the past: another had it meanwhile."""
         host.state = HostState.load(granted.state, host.policy, now, wall)
+        # It is not handed out before its pause is over, by the frontier's clock. Ours may be behind
+        # that of the machine which wrote the date.
+        host.state.quiet_until = min(host.state.quiet_until, now)
         host.origin.restore(granted.robots, self._agent, now, wall)
         if host.origin.robots is not None:
             host.state.set_crawl_delay(host.origin.robots.crawl_delay)

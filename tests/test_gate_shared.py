@@ -263,12 +263,25 @@ def test_the_pace_is_the_one_that_came_with_the_host() -> None:
     (start,) = other.go()
     other.end(start, status=429, retry_after=30.0)
     (back,) = other.gate.give_back(everything=True)
+    assert back.due == pytest.approx(other.clock.wall() + 30.0)
+    one.clock.advance(30.0)
     one.commit(one.host_lease(A, 1, back.state))
-    assert one.go() == []
-    one.clock.advance(29.0)
-    assert one.go() == []
-    one.clock.advance(1.0)
     assert len(one.go()) == 1
+
+
+def test_a_pause_is_over_when_the_frontier_says_so() -> None:
+    """The clock of the machine that was told to pause may be an hour ahead of ours."""
+    quick = Politeness(robots=False, delay=0.0, adaptive=False)
+    ahead, behind = Shared(quick), Shared(quick, "w1")
+    ahead.clock.advance(3600.0)
+    ahead.commit(ahead.host_lease(A, 1))
+    (start,) = ahead.go()
+    ahead.end(start, status=429, retry_after=30.0)
+    (back,) = ahead.gate.give_back(everything=True)
+    behind.clock.advance(30.0)
+    behind.commit(behind.host_lease(A, 1, back.state))
+    (start,) = behind.go()
+    behind.end(start)
 
 
 def test_a_date_of_the_past_keeps_nobody_in_line() -> None:
