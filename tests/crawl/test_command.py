@@ -145,6 +145,7 @@ def test_stopped_and_resumed(shared: Project, look: CommandLine, web: Site) -> N
     assert sorted(r["n"] for r in json_lines(shared.path("out.jsonl"))) == list(range(PAGES))
 
 
+@pytest.mark.long
 def test_a_writer_that_is_killed(shared: Project, look: CommandLine, web: Site) -> None:
     run = begin(shared, look, web)
     (writer,) = (w["pid"] for w in status(look)["shared"]["workers"] if w["leads"])
@@ -202,6 +203,7 @@ def test_there_is_nothing_to_join(shared: Project, look: CommandLine, web: Site)
     assert not web.log
 
 
+@pytest.mark.long
 def test_failures_and_what_made_way(shared: Project, look: CommandLine, web: Site) -> None:
     shared.scrape(*base(web, "--workers", "2", "-s", "http.timeout=0.5", "-s", "retry.attempts=1"))
     failed = expect(0, look("failures", "pages", "--json"))

@@ -281,6 +281,7 @@ def test_a_leader_that_is_stopped_finishes_its_pages(pages: Project, redis: Redi
         judge(pages, web, graph, kills=0)
 
 
+@pytest.mark.long
 def test_stopped_at_once_while_redis_is_away(pages: Project, redis: Redis) -> None:
     """It does not wait for the server's return; what it had committed is not done again."""
     graph = Graph(300)

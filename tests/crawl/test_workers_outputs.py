@@ -94,6 +94,7 @@ def test_files(project: Project, redis: Redis) -> None:
     assert (told["records"], told["lost"]) == (pointers, {"http_404": absent})
 
 
+@pytest.mark.long
 def test_files_that_not_all_workers_see(project: Project, redis: Redis, tmp_path: Path) -> None:
     """Another machine has a directory of that name, too; it is no worker of that crawl."""
     graph = Graph(200)

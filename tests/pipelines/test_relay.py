@@ -149,7 +149,7 @@ def types(value: Any) -> Any:
     return [type(value), *map(types, value)] if isinstance(value, tuple) else type(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(told=st.lists(items, max_size=6), spill=st.sampled_from([0, 20, 8 << 20]))
 def test_what_arrives_is_what_was_sent(told: list[dict[str, Any]], spill: int) -> None:
     near, far = chain(), chain()
@@ -336,7 +336,7 @@ def example() -> tuple[Relay, bytes]:
     return Relay(near), Relay(near).dump(fill(page_of(), near.sinks, [one, two]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_damage_is_noticed(data: st.DataObject) -> None:
     relay, entry = example()
@@ -377,7 +377,7 @@ def _replaced(value: Any, place: tuple[Any, ...], new: Any) -> Any:
     ]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     data=st.data(),
     new=json_values | st.lists(st.integers()) | st.just([[]] * 5) | st.integers(-3, 2**65),
