@@ -60,7 +60,8 @@ then is put in as if `start()` had brought it."""
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a page took until so many URLs were seen. `memory`: of the server, in bytes, in all."""
+    """What a page took until so many URLs were seen. `memory`: of the server, in bytes, in all;
+    `fingerprints`: those of it that say what was seen."""
 
     seen: int
     pending: int
@@ -69,6 +70,7 @@ class Row:
     wall: tuple[float, float]
     log: tuple[float, float]
     memory: int
+    fingerprints: float
     share: float
     jain: float
     wait: float
@@ -119,6 +121,7 @@ async def grow(server: Redis, sizes: list[int], given: argparse.Namespace) -> li
                 wall=a_page(windows, "wall"),
                 log=a_page(windows, "log"),
                 memory=crew.memory() - empty,
+                fingerprints=crew.fingerprints(),
                 share=share,
                 jain=jain,
                 wait=crew.turns.wait,
@@ -171,7 +174,7 @@ def table(rows: list[Row], weights: Weights, links: int) -> tuple[str, list[str]
     ]
     wrong = []
     for row in rows:
-        seen = (row.memory - row.pending * weights.pending) / row.seen
+        seen = row.fingerprints / row.seen
         pages = 1 / row.wall[0]
         redis, client = (
             [f"{cost * 1e6:.0f}" for cost in both] for both in (row.server, row.client)

@@ -198,6 +198,15 @@ class Crew:
         found = self._client.info("memory")
         return int(found["used_memory"]) - int(found["mem_not_counted_for_evict"])
 
+    def fingerprints(self) -> float:
+        """Bytes that those of the seen URLs take: of all buckets, by a sample of them."""
+        keys = list(self._client.scan_iter(match="*:s:*", count=10_000))
+        sample = keys[:: len(keys) // 1000 + 1]
+        with self._client.pipeline(transaction=False) as asking:
+            for key in sample:
+                asking.memory_usage(key)
+            return float(sum(asking.execute()) / len(sample) * len(keys))
+
     def shrink(self) -> None:
         """Let a large log be written anew, at a time that is nobody's."""
         if self._client.info("persistence")["aof_current_size"] > LOG:
