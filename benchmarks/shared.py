@@ -49,8 +49,9 @@ LONG = [10_000, 100_000, 1_000_000, 10_000_000]
 WEIGHED = {False: 20_000, True: 100_000}
 SERVER, GROWTH, SEEN, SHARE, WAIT = 60e-6, 1.5, 16, 0.5, 1.5
 """What is promised."""
-FULL, FAIR = 1_000_000, 100_000
-"""URLs from which on a seen one is weighed, and hosts have had so many turns that they compare."""
+FULL = 1_000_000
+"""URLs from which on a seen one is weighed, and hosts are so many, and had so many turns, that they
+compare."""
 
 WINDOW, KEPT = 1_000, 200
 SEEDS, CRAWLED = 2_000, 500_000
@@ -189,7 +190,7 @@ def table(rows: list[Row], weights: Weights, links: int) -> tuple[str, list[str]
             wrong.append(f"{row.server[0] * 1e6:.0f} µs of Redis a page with {row.seen:,} seen")
         if row.seen >= FULL and seen > SEEN:
             wrong.append(f"{seen:.1f} bytes a URL with {row.seen:,} seen")
-        if row.seen >= FAIR and (row.share < SHARE or row.wait > WAIT):
+        if row.seen >= FULL and (row.share < SHARE or row.wait > WAIT):
             wrong.append(
                 f"a host got {row.share:.2f} of its share, or waited {row.wait:.2f} rounds"
             )
