@@ -178,6 +178,17 @@ class Gate:
                 host.state.hush(now, now + until - wall)
         self.sharing.share(self._held.values(), committed.hungry, now)
 
+    def keeps_for(self, alone: Lease) -> bool:
+        """Whether the host of a page that runs alone has to stay here.
+
+        In a shared crawl it does until the page starts. Its callback may wait for a host that
+        another worker has, and a callback there for this one.
+        """
+        if self.sharing is None:
+            return True
+        host = self._held.get(alone.host)
+        return host is not None and self.sharing.waits_alone(host)
+
     def low(self) -> list[str]:
         """Held hosts that could use more requests than they have here; they are asked about.
 

@@ -363,7 +363,7 @@ class Scheduler:
         self._unsent(batch)
         keep = {lease.host for lease in self._marked.values()}
         keep.update(host.key for host, _ in self._sending.values())
-        if self._solo is not None:
+        if self._solo is not None and self.gate.keeps_for(self._solo):
             keep.add(self._solo.host)
         batch.returned += self.gate.give_back(keep=keep)
         n = self._wanted if self.ending is None and self.ready and self._solo is None else 0

@@ -132,10 +132,12 @@ class Sharing:
         self._missed.pop(host, None)
 
     def wish(self, host: Host, now: float) -> None:
-        """Another worker waits for a host that is held here."""
+        """Another worker waits for a host that is held here: told once, and again with every
+        commit until it is given back."""
+        if host not in self._wished:
+            self._wished[host] = None
+            self.ask(now)
         self._tenures[host].wished = host.dry = True
-        self._wished[host] = None
-        self.ask(now)
 
     def share(self, held: Collection[Host], hungry: int, now: float) -> None:
         """*hungry* other workers have nothing to do: give them of what would only wait here.
@@ -161,6 +163,10 @@ class Sharing:
             return False
         tenure = self._tenures[host]
         return tenure.lasts(now) or (pages and tenure.alone > 0)
+
+    def waits_alone(self, host: Host) -> bool:
+        """Whether a page beside which nothing may go has still to start there."""
+        return self._tenures[host].alone > 0
 
     def started(self, host: Host) -> None:
         """An exchange starts."""

@@ -245,6 +245,38 @@ def test_at_the_end_all_leases_go_back() -> None:
     assert returned.out == ()
 
 
+def test_what_runs_alone_keeps_its_host_until_it_has_started() -> None:
+    """Then its callback may wait for a host of another worker, and one there for this."""
+    bench = Shared()
+    alone = bench.host_lease(A, 1)
+    (lease,) = alone.requests
+    lease.alone = True
+    bench.commit(alone)
+    assert bench.gate.keeps_for(lease)
+    (start,) = bench.go()
+    assert not bench.gate.keeps_for(lease)
+    bench.gate.ended(start.host, Exchange(start.began))
+    bench.commit(wished=[A])
+    bench.clock.advance(10.0)
+    (returned,), _ = bench.commit()
+    assert (returned.host, returned.out) == (A, [lease.id])
+    assert not bench.gate.keeps_for(lease)
+    bench.settle(start)
+
+
+def test_a_wish_that_cannot_be_met_yet_asks_for_one_commit() -> None:
+    bench = Shared()
+    bench.commit(bench.host_lease(A, 1))
+    bench.go()
+    bench.commit(wished=[A])
+    assert bench.gate.asks(bench.clock.monotonic())
+    for _ in range(3):
+        bench.commit(wished=[A])
+        assert not bench.gate.asks(bench.clock.monotonic())
+        bench.clock.advance(0.25)
+        assert bench.gate.asks(bench.clock.monotonic())
+
+
 # -- what others did meanwhile -----------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from scraper.errors import UsageError
 from scraper.frontier.redis_link import PARTS, script
+from scraper.testing.frontier import found
+from scraper.work import Batch, HostReturn, Want
 from tests.frontier.redishelp import Crew
 from tests.servers.redis import Redis
 
@@ -29,3 +31,16 @@ async def test_a_user_without_a_right_is_told(redis_server: Redis, tmp_path: Pat
                 await crew.join()
         finally:
             client.execute_command("ACL", "DELUSER", "poor")
+
+
+async def test_more_hosts_than_lua_has_room_for(redis_server: Redis, tmp_path: Path) -> None:
+    """Who sets `crawl.group_pages` to thousands may hold as many hosts."""
+    hosts = [f"http://h{n}" for n in range(8500)]
+    async with Crew.at(redis_server.url(), tmp_path) as crew:
+        worker = await crew.join()
+        await worker.commit(Batch(seeds=[found(f"{host}/") for host in hosts]))
+        for _ in range(2):
+            given = await worker.acquire(Want(len(hosts)))
+            assert sorted(granted.host for granted in given) == sorted(hosts)
+            assert await worker.acquire(Want(1, held=hosts)) == []
+            await worker.commit(Batch(returned=[HostReturn(host, b"", 0.0) for host in hosts]))

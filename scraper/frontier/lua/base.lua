@@ -45,15 +45,20 @@ local function many(command, key, list)
   return answer
 end
 
--- Fields of a hash, for a list of any length that is not empty.
-local function fields(key, list)
-  if #list <= PIECE then return call('HMGET', key, unpack(list)) end
+-- What a command answers for each of a list of any length that is not empty.
+local function each(command, key, list)
+  if #list <= PIECE then return call(command, key, unpack(list)) end
   local found = {}
   for at = 1, #list, PIECE do
-    local some = call('HMGET', key, unpack(list, at, min(at + PIECE - 1, #list)))
+    local some = call(command, key, unpack(list, at, min(at + PIECE - 1, #list)))
     for place = 1, #some do found[at + place - 1] = some[place] end
   end
   return found
+end
+
+-- Fields of a hash, likewise.
+local function fields(key, list)
+  return each('HMGET', key, list)
 end
 
 local function count(name, number)

@@ -249,7 +249,7 @@ end
 if n > 0 and not me[3] then
   local working = {}
   if #asked_for > 0 then
-    local todo = call('SMISMEMBER', P .. 't:' .. W, unpack(asked_for))
+    local todo = each('SMISMEMBER', P .. 't:' .. W, asked_for)
     for place, slot in ipairs(asked_for) do
       if todo[place] == 1 then working[#working + 1] = slot end
     end

@@ -35,7 +35,7 @@ local function take_due(most, wishes, quiet)
       end
     end
     many('ZREM', P .. 'ready', gone)
-    if #rest > 0 then call('ZADD', P .. 'ready', unpack(rest)) end
+    many('ZADD', P .. 'ready', rest)
   end
   return due
 end
