@@ -43,7 +43,7 @@ $(VENV)/installed: pyproject.toml | $(VENV)/made
 	@touch $@
 
 $(VENV)/developing: pyproject.toml | $(VENV)/made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dates,parquet,s3,sftp,shell,sql,xpath,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dates,parquet,redis,s3,sftp,shell,sql,xpath,dev]'
 	@touch $@ $(VENV)/installed
 
 $(VENV)/benching: pyproject.toml | develop
