@@ -171,17 +171,22 @@ class Leader:
         foreign = recovery.positions.keys() - {sink.key for sink in sinks}
         if foreign:
             raise JobError(
-                f"the crawl writes to {', '.join(sorted(foreign))}, which is no output here",
-                hint="Run a worker where that is, with the same outputs.",
+                f"the crawl writes to {', '.join(sorted(foreign))} on {self._place(recovery)},"
+                " which is no output here",
+                hint="Run a worker there, with the same outputs.",
             )
 
     @property
     def _here(self) -> str:
         return f"{gethostname()}:{self._identity.root}"
 
+    def _place(self, recovery: Recovery) -> str:
+        """Where the leader before this one was."""
+        return recovery.state.get("led", self._here.encode()).decode("utf-8", "replace")
+
     def _elsewhere(self, error: ScraperError, recovery: Recovery) -> ScraperError:
         """What is not there is damaged only where it was written."""
-        place = recovery.state.get("led", self._here.encode()).decode("utf-8", "replace")
+        place = self._place(recovery)
         if not isinstance(error, DamagedState) or place == self._here:
             return error
         return JobError(
