@@ -53,7 +53,7 @@ class JointCrawl(Crawl):
         self.ended_here = False
         info = await self._join(info, recovery)
         if "result" in recovery.state:
-            return result_in(recovery.state)
+            return self._seen_here(result_in(recovery.state))
         if (cookies := recovery.state.get("cookies")) is not None:
             self.parts.downloader.load_cookies(cookies)
         engine = self._engine(recovery)
@@ -79,6 +79,10 @@ class JointCrawl(Crawl):
             await asyncio.wait({crawling, leading})
         self.ended_here = leader.led
         await self._told(result.ended)
+        return self._seen_here(result)
+
+    def _seen_here(self, result: CrawlResult) -> CrawlResult:
+        """Whether it went on with what was there is each worker's own to tell."""
         return replace(result, resumed=self.identity.resumed and not self.identity.young)
 
     @property
