@@ -167,16 +167,9 @@ class Gate:
 
     def hear(self, committed: Committed) -> None:
         """What a commit has told of other workers."""
-        if self.sharing is None:
-            return
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        for key in committed.wished:
-            if (host := self._held.get(key)) is not None:
-                self.sharing.wish(host, now)
-        for key, until in committed.quiet.items():
-            if (host := self.roster.find(key)) is not None:
-                host.state.hush(now, now + until - wall)
-        self.sharing.share(self._held.values(), committed.hungry, now)
+        if self.sharing is not None:
+            now, wall = self._clock.monotonic(), self._clock.wall()
+            self.sharing.hear(committed, self._held, self.roster.find, now, wall)
 
     def keeps_for(self, alone: Lease) -> bool:
         """Whether the host of a page that runs alone has to stay here.
@@ -184,10 +177,7 @@ class Gate:
         In a shared crawl it does until the page starts. Its callback may wait for a host that
         another worker has, and a callback there for this one.
         """
-        if self.sharing is None:
-            return True
-        host = self._held.get(alone.host)
-        return host is not None and self.sharing.waits_alone(host)
+        return self.sharing is None or self.sharing.waits_alone(self._held.get(alone.host))
 
     def low(self) -> list[str]:
         """Held hosts that could use more requests than they have here; they are asked about.

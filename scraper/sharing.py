@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scraper.config import Politeness
@@ -23,7 +23,7 @@ from scraper.host import Host
 from scraper.politeness import HostState
 from scraper.robots import product_token
 from scraper.slots import Slots
-from scraper.work import HostLease, HostReturn, Lease
+from scraper.work import Committed, HostLease, HostReturn, Lease
 
 __all__ = ["Sharing"]
 
@@ -131,6 +131,23 @@ class Sharing:
         tenure.until, tenure.owed = now + TURN, True
         self._missed.pop(host, None)
 
+    def hear(
+        self,
+        committed: Committed,
+        held: Mapping[str, Host],
+        find: Callable[[str], Host | None],
+        now: float,
+        wall: float,
+    ) -> None:
+        """What a commit has told of other workers. *held*: hosts that are here, by key."""
+        for key in committed.wished:
+            if (host := held.get(key)) is not None:
+                self.wish(host, now)
+        for key, until in committed.quiet.items():
+            if (host := find(key)) is not None:
+                host.state.hush(now, now + until - wall)
+        self.share(held.values(), committed.hungry, now)
+
     def wish(self, host: Host, now: float) -> None:
         """Another worker waits for a host that is held here: told once, and again with every
         commit until it is given back."""
@@ -164,9 +181,9 @@ class Sharing:
         tenure = self._tenures[host]
         return tenure.lasts(now) or (pages and tenure.alone > 0)
 
-    def waits_alone(self, host: Host) -> bool:
+    def waits_alone(self, host: Host | None) -> bool:
         """Whether a page beside which nothing may go has still to start there."""
-        return self._tenures[host].alone > 0
+        return host is not None and self._tenures[host].alone > 0
 
     def started(self, host: Host) -> None:
         """An exchange starts."""

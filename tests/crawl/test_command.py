@@ -64,7 +64,10 @@ def web() -> Iterator[Site]:
 def shared(project: Project, redis_server: Redis) -> Iterator[Project]:
     """A project whose crawls are on a Redis of their own."""
     project.spider(GRAPH_SPIDER)
-    project.config(f'[frontier]\nurl = "{redis_server.url()}"\n[http]\ntimeout = 60\n')
+    project.config(
+        f'[frontier]\nurl = "{redis_server.url()}"\n[http]\ntimeout = 60\n'
+        "[crawl]\ndrain_timeout = 2\n"
+    )
     yield project
     with redis_server.client() as client:
         client.flushall()

@@ -64,7 +64,10 @@ def web() -> Iterator[Web]:
         yield web
 
 
-@pytest.mark.parametrize("tables", [SQL, KEYED], ids=["rows", "by key"])
+@pytest.mark.parametrize(
+    "tables",
+    [pytest.param(SQL, id="rows"), pytest.param(KEYED, id="by key", marks=pytest.mark.long)],
+)
 def test_killed_at_each_point(
     project: Project, web: Web, output: Callable[[str], Output], tables: str
 ) -> None:

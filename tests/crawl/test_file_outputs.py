@@ -138,6 +138,7 @@ def judge_all(project: Project, web: Web, kills: int) -> None:
         judge_records(records, web, GRAPH, kills=kills)
 
 
+@pytest.mark.long
 def test_kill_at_each_named_point(pages: Project, web: Web) -> None:
     kills = 0
     for n, point in enumerate(POINTS[:-1]):

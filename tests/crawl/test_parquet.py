@@ -93,6 +93,7 @@ def test_killed_while_the_file_is_made(rows: Project, web: Web) -> None:
     nothing_left(rows)
 
 
+@pytest.mark.long
 def test_killed_at_random_instants_in_parts(rows: Project, web: Web) -> None:
     rows.config(
         '[[pipelines]]\nuse = "parquet"\npath = "out/{item}/{part}.parquet"\n'

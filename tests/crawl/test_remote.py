@@ -214,6 +214,7 @@ def test_output_option(pages: Project, web: Web, s3: S3) -> None:
     assert "hush" not in refused.err
 
 
+@pytest.mark.long
 def test_retry_adds_to_what_lies_in_the_store(pages: Project, s3: S3) -> None:
     storage = table(s3.storage)
     pages.config(

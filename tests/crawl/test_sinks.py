@@ -22,6 +22,8 @@ GRAPH = Graph(450)
 LARGE = Graph(5000)
 
 each_output = pytest.mark.parametrize("name", OUTPUTS)
+OF_EACH_KIND = {"jsonl.zst", "json", "parts", "sqlite, by key", "four", "items"}
+"""The others are alike: they have their turn in the long form."""
 
 
 def prepare(project: Project, output: Output) -> None:
@@ -54,7 +56,9 @@ def judge(project: Project, output: Output, graph: Graph) -> None:
     assert not left, "nothing unfinished stays behind"
 
 
-@each_output
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in OF_EACH_KIND else pytest.mark.long) for n in OUTPUTS]
+)
 def test_killed_at_each_point(project: Project, name: str) -> None:
     output = OUTPUTS[name]
     prepare(project, output)
