@@ -160,7 +160,8 @@ def test_kill_at_each_named_point(pages: Project, web: Web) -> None:
     judge_all(pages, web, kills)
 
 
-@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [11, 12])
 def test_kill_at_random_instants(pages: Project, web: Web, seed: int) -> None:
     dice = random.Random(seed)
     for _ in range(5):

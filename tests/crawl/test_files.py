@@ -247,6 +247,7 @@ def test_a_gentle_stop_fetches_nothing_twice(project: Project) -> None:
         complete(project, web, graph, kills=0)
 
 
+@pytest.mark.long
 def test_what_failed_is_retried_with_its_files(project: Project) -> None:
     """Also killed on the way, at each point and again."""
     graph = Graph(200)

@@ -74,6 +74,7 @@ def nothing_left(project: Project) -> None:
     assert not [name for name in tree(project.root) if "outbox" in name]
 
 
+@pytest.mark.long
 def test_s3_killed_anywhere(pages: Project, web: Web, s3: S3) -> None:
     s3.client.put_object(Bucket="shelf", Key="all.jsonl.gz", Body=b"an earlier crawl's")
     with Proxy(int(s3.endpoint.rpartition(":")[2])) as proxy:
