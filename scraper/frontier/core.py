@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -32,7 +32,19 @@ from scraper.work import (
     Want,
 )
 
-__all__ = ["Changes", "Core", "Failed", "Rejects", "Row", "Store", "at_rest", "awake", "failed"]
+__all__ = [
+    "Changes",
+    "Core",
+    "Failed",
+    "Rejects",
+    "Row",
+    "Store",
+    "asking",
+    "at_rest",
+    "awake",
+    "check",
+    "failed",
+]
 
 FRESH = 2_000
 """Plain requests that are kept as they came until they are handed out, half a megabyte of them:
@@ -169,7 +181,7 @@ class Core:
     def apply(self, batch: Batch, now: float) -> Changes:
         """Do all of *batch* but its `want`. Raises `ValueError` for what contradicts the leases,
         and what `Request.dump` raises; then nothing was done."""
-        self._check(batch)
+        check(batch, self.leased, self._holds)
         changes = Changes(
             counts=Counter(batch.counts),
             positions=batch.positions,
@@ -187,23 +199,9 @@ class Core:
         self.hosts.wake(now)
         return changes
 
-    def _check(self, batch: Batch) -> None:
-        """Contradictions are mistakes of the caller: find them while nothing has changed."""
-        ids = [settled.lease.id for settled in batch.settled]
-        for lease_id in (*ids, *batch.sending):
-            if lease_id not in self.leased:
-                raise ValueError(f"request {lease_id} is not leased: settled or given back before?")
-        if len(set(ids)) != len(ids):
-            raise ValueError("a lease is settled twice in one batch")
-        for settled in batch.settled:
-            if isinstance(settled.verdict, Again) and not math.isfinite(settled.verdict.at):
-                raise ValueError(f"request {settled.lease.id}: due at {settled.verdict.at}")
-        for given in batch.returned:
-            host = self.hosts.find(given.host)
-            if host is None or not host.held:
-                raise ValueError(f"host {given.host} is returned, but was not handed out")
-            if not math.isfinite(given.due):
-                raise ValueError(f"host {given.host}: due at {given.due}")
+    def _holds(self, name: str) -> bool:
+        host = self.hosts.find(name)
+        return host is not None and host.held
 
     def _choose(self, batch: Batch, changes: Changes, now: float) -> list[tuple[Found, bytes]]:
         """Which requests are new, with their stored form; records their fingerprints."""
@@ -211,7 +209,7 @@ class Core:
         fresh = changes.fingerprints
         seen = self.seen
         try:
-            for found in _found(batch):
+            for found in asking(batch):
                 number = found.fingerprint
                 if number is not None:
                     if seen.add(number):
@@ -345,7 +343,28 @@ class Core:
         self._earliest = None if drained else self.hosts.next_due(idle=not self.leased)
 
 
-def _found(batch: Batch) -> Iterable[Found]:
+def check(batch: Batch, leased: Container[int], holds: Callable[[str], bool]) -> None:
+    """Contradictions are mistakes of the caller: find them while nothing has changed.
+
+    Raises `ValueError` for what is settled, sent or returned and was not handed out.
+    """
+    ids = [settled.lease.id for settled in batch.settled]
+    for lease_id in (*ids, *batch.sending):
+        if lease_id not in leased:
+            raise ValueError(f"request {lease_id} is not leased: settled or given back before?")
+    if len(set(ids)) != len(ids):
+        raise ValueError("a lease is settled twice in one batch")
+    for settled in batch.settled:
+        if isinstance(settled.verdict, Again) and not math.isfinite(settled.verdict.at):
+            raise ValueError(f"request {settled.lease.id}: due at {settled.verdict.at}")
+    for given in batch.returned:
+        if not holds(given.host):
+            raise ValueError(f"host {given.host} is returned, but was not handed out")
+        if not (math.isfinite(given.due) and math.isfinite(given.quiet)):
+            raise ValueError(f"host {given.host}: due at {given.due}")
+
+
+def asking(batch: Batch) -> Iterable[Found]:
     """Everything that asks to be admitted. What yielded "again" counts for nothing."""
     for settled in batch.settled:
         if not isinstance(settled.verdict, Again):

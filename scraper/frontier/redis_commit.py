@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from scraper.frontier.core import at_rest
+from scraper.frontier.core import asking, at_rest, check
 from scraper.frontier.hosts import clip
 from scraper.frontier.redis_codec import (
     MAX_ENTRY,
@@ -95,24 +93,11 @@ class Commit:
 
     def _check(self) -> None:
         """Contradictions are mistakes of the caller: find them while nothing has changed."""
-        batch, leases = self._batch, self._leases
-        ids = [settled.lease.id for settled in batch.settled]
-        for lease_id in (*ids, *batch.sending):
-            if lease_id not in leases:
-                raise ValueError(f"request {lease_id} is not leased: settled or given back before?")
-        if len(set(ids)) != len(ids):
-            raise ValueError("a lease is settled twice in one batch")
-        for settled in batch.settled:
-            if isinstance(settled.verdict, Again) and not math.isfinite(settled.verdict.at):
-                raise ValueError(f"request {settled.lease.id}: due at {settled.verdict.at}")
-        for given in batch.returned:
-            if given.host not in self._hosts:
-                raise ValueError(f"host {given.host} is returned, but was not handed out")
-            if not (math.isfinite(given.due) and math.isfinite(given.quiet)):
-                raise ValueError(f"host {given.host}: due at {given.due}")
+        batch = self._batch
+        check(batch, self._leases, self._hosts.__contains__)
         if len({given.host for given in batch.returned}) != len(batch.returned):
             raise ValueError("a host is returned twice in one batch")
-        self.settled = ids
+        self.settled = [settled.lease.id for settled in batch.settled]
 
     # The sections, in order ---------------------------------------------------------------------
 
@@ -155,7 +140,7 @@ class Commit:
         numbers = self.fingerprints
         here: set[int] = set()
         next_id = known.last_id
-        for found in _found(self._batch):
+        for found in asking(self._batch):
             number, chain = found.fingerprint, found.chain
             if number is None:
                 kind = "any"
@@ -253,14 +238,6 @@ class Commit:
             head = b"0 0 0 0 output_too_large\n"
             self._failures.append(head + utf8(json.dumps(detail)) + b'\n{"url":""}')
         return kept
-
-
-def _found(batch: Batch) -> Iterator[Found]:
-    """Everything that asks to be admitted. What yielded "again" counts for nothing."""
-    for settled in batch.settled:
-        if settled.found and not isinstance(settled.verdict, Again):
-            yield from settled.found
-    yield from batch.seeds
 
 
 def _payload(settled: Settled, held: Held) -> bytes:
