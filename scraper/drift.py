@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from scraper.config import ItemRule, Quality
 from scraper.observation import DUPLICATE
 from scraper.quality import OTHER
 from scraper.redaction import BY_LOOKS, redacted_json
+from scraper.report import began
 
 __all__ = ["Finding", "Past", "Usual", "compare", "earlier_runs", "percent", "usual"]
 
@@ -130,7 +130,7 @@ def earlier_runs(
             continue
         try:
             quality = run["quality"]
-            if rules.since is not None and _began(quality["started"]) < rules.since:
+            if rules.since is not None and began(quality["started"]) < rules.since:
                 continue
             past = Past(_read(quality["items"]), whole=bool(quality["whole"]))
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -139,10 +139,6 @@ def earlier_runs(
         if len(whole) == rules.runs:
             break
     return (whole or cut[: rules.runs])[::-1]
-
-
-def _began(started: str) -> datetime:
-    return datetime.strptime(started, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _read(summary: Mapping[str, Any]) -> dict[str, Kind]:

@@ -39,7 +39,6 @@ from scraper.work import job_of
 
 __all__ = [
     "Job",
-    "began",
     "default_name",
     "read_pid",
     "started_now",
@@ -63,13 +62,6 @@ LOCK_TRIES, LOCK_WAIT = 10, 0.02
 def started_now(wall: Callable[[], float] = time.time) -> str:
     """The time in ISO 8601 basic form, UTC: `20240131T235959Z`. Fixed when a job is created."""
     return datetime.fromtimestamp(wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def began(started: str) -> float:
-    """The time that `started_now` gave, seconds since the epoch; 0 for what it did not give."""
-    with suppress(ValueError):
-        return datetime.strptime(started, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    return 0.0
 
 
 def default_name(arguments: Mapping[str, Any]) -> str:

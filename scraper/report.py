@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from scraper.errors import reason as reason_of
 
-__all__ = ["CrawlResult", "Ended", "Snapshot", "failures", "result_of", "with_prefix"]
+__all__ = ["CrawlResult", "Ended", "Snapshot", "began", "failures", "result_of", "with_prefix"]
 
 Ended = Literal["finished", "limit", "failed", "broken", "stopped"]
 
@@ -78,6 +79,12 @@ class CrawlResult:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def began(started: str) -> datetime:
+    """The time that a run's `started` names, as `job.started_now` spells it. Raises `ValueError`
+    for anything else."""
+    return datetime.strptime(started, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def with_prefix(counts: Counter[str], prefix: str) -> dict[str, int]:

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from scraper import job as jobs
 from scraper.claims import inherited
 from scraper.errors import DamagedState, JobError, ScraperError, UsageError
 from scraper.frontier.revive import Chosen, revive, survey
 from scraper.identity import OVER, Identity, Revival
 from scraper.job import Job
 from scraper.protocols import Durable
+from scraper.report import began
 from scraper.work import Recovery, job_of
 
 __all__ = ["Foreign", "Terms", "Way", "make_way", "try_again"]
@@ -85,7 +85,7 @@ def make_way(keeper: Job | Foreign, identity: Identity, limit: int, *, terms: Te
         return []
     identity.started = stored["started"]
     identity.resumed = True
-    identity.young = terms.since is not None and jobs.began(identity.started) >= int(terms.since)
+    identity.young = _begun_since(identity.started, terms.since)
     if summary.phase in OVER:
         return [f"the run of {identity.started} is over"]
     if summary.phase == "publishing":
@@ -116,6 +116,13 @@ def _nobody_works(keeper: Job | Foreign, identity: Identity) -> None:
                 f" work on job {identity.job}",
                 hint="Stop them first (Ctrl-C, SIGTERM); `scrape status` names them.",
             )
+
+
+def _begun_since(started: str, since: float | None) -> bool:
+    """Whether the run was begun no earlier than *since*, whose second is that of `started`."""
+    with suppress(ValueError):
+        return since is not None and began(started).timestamp() >= int(since)
+    return False
 
 
 def _over_since(state: Mapping[str, bytes], since: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +24,7 @@ from scraper.errors import ScraperError, UsageError
 from scraper.joblist import JobStatus, jobs
 from scraper.mistakes import nearest
 from scraper.project import Project, find, find_state
-from scraper.report import failures
+from scraper.report import began, failures
 from scraper.servers import Servers, SharedJob
 
 UNFINISHED = ("", "running", "publishing", "reopening")
@@ -112,7 +112,7 @@ def state_of(job: JobStatus) -> str:
 def started_at(job: JobStatus) -> datetime | None:
     """When the job was created."""
     with suppress(ValueError):
-        return datetime.strptime(job.started, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return began(job.started)
     return None
 
 
