@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import secrets
 from collections import Counter
 from dataclasses import replace
@@ -21,13 +20,10 @@ from scraper.leading import Leader, result_in
 from scraper.lifecycle import Crawl
 from scraper.pipelines.relay import places, require_places
 from scraper.protocols import CrawlInfo, Shared
-from scraper.report import CrawlResult, result_of
-from scraper.spider import stored_arguments
+from scraper.report import CrawlResult
 from scraper.work import Batch, Recovery, job_of, names_of
 
 __all__ = ["JointCrawl"]
-
-log = logging.getLogger("scraper.crawl")
 
 ASK = 0.5
 """Seconds between two questions whether the crawl is over, once there is nothing left to do."""
@@ -57,7 +53,7 @@ class JointCrawl(Crawl):
         if (cookies := recovery.state.get("cookies")) is not None:
             self.parts.downloader.load_cookies(cookies)
         engine = self._engine(recovery)
-        leader = Leader(self.parts, self.identity, info, self._frontier, engine.seed)
+        leader = Leader(self.parts, self.identity, info, self._frontier, engine.seed, self._result)
         self._leader = leader
         if self._early_stop is not None:
             leader.stop()
@@ -129,17 +125,7 @@ class JointCrawl(Crawl):
 
     def _part(self, engine: Engine, ending: Stop) -> CrawlResult:
         """How far the crawl is, as this worker leaves it."""
-        reason = ending.reason if ending.reason == "broken" else "stopped"
-        return result_of(
-            Counter(engine.scheduler.tally.totals),
-            spider=self.parts.spider.name,
-            job=self.identity.job,
-            ended=reason,
-            detail=ending.detail if reason == ending.reason else "",
-            finished=False,
-            resumed=False,
-            outputs=[sink.describe() for sink in self.parts.chain.sinks],
-            pending=self.parts.frontier.pending,
-            arguments=stored_arguments(self.parts.spider),
-            traps=self._traps().report(),
-        )
+        if ending.reason != "broken":
+            ending = Stop("stopped")
+        totals = Counter(engine.scheduler.tally.totals)
+        return self._result(ending, totals, self.parts.chain.sinks)

@@ -32,10 +32,8 @@ from scraper.outputs import last_group, restore
 from scraper.parts import Parts
 from scraper.pipelines.relay import Relay
 from scraper.protocols import CrawlInfo, Shared, Sink
-from scraper.report import CrawlResult, result_of
-from scraper.spider import stored_arguments
+from scraper.report import CrawlResult
 from scraper.tally import Tally
-from scraper.traps import Traps
 from scraper.work import Batch, Committed, Recovery, stored
 
 __all__ = ["Leader", "result_in"]
@@ -58,6 +56,9 @@ dead and is not (it stands still).
 """
 
 
+SumUp = Callable[[Stop, Counter[str], Sequence[Sink], Assessment | None], CrawlResult]
+
+
 class _ElsewhereError(Exception):
     """The outputs cannot be taken over by this worker."""
 
@@ -74,7 +75,7 @@ class Leader:
     """This worker's readiness to lead. `run` returns the crawl's result, once it is over.
 
     `began(done)` is called when this worker becomes the leader: it pulls `start()`, unless that is
-    *done*. `led`: whether it was this worker that ended the crawl.
+    *done*. `sum_up` makes the result. `led`: whether it was this worker that ended the crawl.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Leader:
         info: CrawlInfo,
         frontier: Shared,
         began: Callable[[bool], None],
+        sum_up: SumUp,
     ) -> None:
         self.led = False
         self._parts = parts
@@ -91,6 +93,7 @@ class Leader:
         self._info = info
         self._frontier = frontier
         self._began = began
+        self._sum_up = sum_up
         self._upto = ""
         self._stopping = asyncio.Event()
         self._failing: float | None = None  # since when
@@ -212,10 +215,9 @@ class Leader:
             keeper.complete(batch)
             tally.complete(batch, 0)
             batch.applied = keeper.applied
-        pending = 0
 
         def last(ended: Stop, quality: Assessment | None) -> dict[str, bytes]:
-            result = self._result(ended, quality, tally.totals, recovery, sinks, pending)
+            result = self._sum_up(ended, tally.totals, sinks, quality)
             return {
                 "result": json.dumps(asdict(result)).encode(),
                 "ended_at": str(parts.clock.wall()).encode(),
@@ -224,7 +226,7 @@ class Leader:
         finishing = Finishing(parts, self._identity, recovery, sinks, self.commit, last)
         ended, quality = await finishing.end(ending, batch, tally.totals, keeper.profile)
         self.led = True
-        return self._result(ended, quality, tally.totals, recovery, sinks, pending)
+        return self._sum_up(ended, tally.totals, sinks, quality)
 
     async def _drain(
         self, keeper: Keeper, tally: Tally, relay: Relay, state: Mapping[str, bytes]
@@ -279,31 +281,6 @@ class Leader:
     async def commit(self, batch: Batch) -> Committed:
         """See `Shared.deliver`."""
         return await self._frontier.deliver(batch, self._upto)
-
-    def _result(
-        self,
-        ending: Stop,
-        quality: Assessment | None,
-        counts: Counter[str],
-        recovery: Recovery,
-        sinks: Sequence[Sink],
-        pending: int,
-    ) -> CrawlResult:
-        parts = self._parts
-        return result_of(
-            counts,
-            spider=parts.spider.name,
-            job=self._identity.job,
-            ended=ending.reason,
-            detail=ending.detail,
-            finished=ending.reason in ("finished", "limit"),
-            resumed=not recovery.fresh,
-            outputs=[sink.describe() for sink in sinks],
-            pending=pending,
-            arguments=stored_arguments(parts.spider),
-            quality=quality.as_dict() if quality is not None else {},
-            traps=Traps(parts.config.crawl, recovery.state).report(),
-        )
 
 
 def result_in(state: Mapping[str, bytes]) -> CrawlResult:

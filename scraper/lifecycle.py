@@ -17,12 +17,14 @@ import json
 import logging
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from scraper import logs
+from scraper.assessment import Assessment
 from scraper.collector import spared
 from scraper.credentials import of_arguments, of_config
 from scraper.downloads import Downloads
@@ -35,7 +37,7 @@ from scraper.identity import FAILED, FINISHED, PUBLISHING, REOPENING, RUNNING, I
 from scraper.keeping import Keeper
 from scraper.outputs import last_group, reopen, reopenable, restore
 from scraper.parts import Parts
-from scraper.protocols import CrawlInfo, Shared
+from scraper.protocols import CrawlInfo, Shared, Sink
 from scraper.quality import Profile
 from scraper.redaction import protect
 from scraper.report import CrawlResult, result_of
@@ -232,6 +234,17 @@ class Crawl:
                 ", ".join(sorted(parts.chain.seen)),
             )
         await self._told(ending.reason)
+        return self._result(ending, counts, parts.chain.sinks, quality)
+
+    def _result(
+        self,
+        ending: Stop,
+        counts: Counter[str],
+        sinks: Sequence[Sink],
+        quality: Assessment | None = None,
+    ) -> CrawlResult:
+        """How the crawl ended, or how far it is, by the outputs *sinks*."""
+        parts = self.parts
         return result_of(
             counts,
             spider=parts.spider.name,
@@ -240,7 +253,7 @@ class Crawl:
             detail=ending.detail,
             finished=ending.reason in ("finished", "limit"),
             resumed=not self.recovery.fresh,
-            outputs=[sink.describe() for sink in parts.chain.sinks],
+            outputs=[sink.describe() for sink in sinks],
             pending=parts.frontier.pending,
             arguments=stored_arguments(parts.spider),
             quality=quality.as_dict() if quality is not None else {},
