@@ -108,9 +108,8 @@ class Forwarder:
     def __init__(
         self, frontier: Commits, relay: Relay, probe: Callable[[str], None] | None = None
     ) -> None:
-        self._frontier = frontier
+        self._outputs = Outputs(frontier, Recovery(), probe)  # it has none, but for the ledger
         self._relay = relay
-        self._probe = probe
 
     def pack(self, page: StagedPage) -> bytes | None:
         """See `Relay.dump`. Raises `ExtractionError` when it is more than a page may hand on."""
@@ -130,16 +129,7 @@ class Forwarder:
 
     async def commit(self, batch: Batch, pages: Sequence[StagedPage]) -> Committed:
         """One transaction: the pages are settled, and their items on their way."""
-        self._reach("write")
-        self._reach("commit-before")
-        committed = await self._frontier.commit(batch)
-        self._reach("commit-after")
-        if committed.leases:
-            self._reach("lease")
+        committed = await self._outputs.commit(batch, ())
         for page in pages:
             page.release()
         return committed
-
-    def _reach(self, point: str) -> None:
-        if self._probe is not None:
-            self._probe(point)
