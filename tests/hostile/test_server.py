@@ -47,6 +47,19 @@ def until_it_waits(run: Crawl) -> None:
         time.sleep(0.01)
 
 
+def ridden_out(
+    project: Project, web: Web, breaks: Callable[[], None], mends: Callable[[], None]
+) -> Finished:
+    """Two workers crawl; the server *breaks* in the middle, and *mends* once they wait for it."""
+    web.after(200, breaks)
+    run = project.start(*command(web, "--workers", "2", "--json"))
+    until_it_waits(run)
+    mends()
+    done = run.wait().expect(0)
+    exactly_once(project)
+    return done
+
+
 def exactly_once(project: Project) -> None:
     numbers = Counter(record["n"] for record in json_lines(project.path("out.jsonl")))
     assert numbers == Counter(range(GRAPH.pages))
@@ -58,14 +71,9 @@ def exactly_once(project: Project) -> None:
     "they wait, say so, and go on: the output is exactly the crawl",
 )
 def test_a_server_that_restarts(shared: Project, web: Web, server: Redis) -> None:
-    web.after(200, server.kill)
-    run = shared.start(*command(web, "--workers", "2", "--json"))
-    until_it_waits(run)
-    server.start()
-    done = run.wait().expect(0)
+    done = ridden_out(shared, web, server.kill, server.start)
     assert "answers again" in done.err
     assert done.json["pages"] == GRAPH.pages
-    exactly_once(shared)
 
 
 @pytest.mark.case(
@@ -74,14 +82,9 @@ def test_a_server_that_restarts(shared: Project, web: Web, server: Redis) -> Non
     "no worker is taken for dead; the output is exactly the crawl",
 )
 def test_a_server_that_sleeps(shared: Project, web: Web, server: Redis) -> None:
-    web.after(200, server.pause)
-    run = shared.start(*command(web, "--workers", "2", "--json"))
-    until_it_waits(run)
-    server.go_on()
-    done = run.wait().expect(0)
+    done = ridden_out(shared, web, server.pause, server.go_on)
     assert "taken for dead" not in done.err
     assert "is dead" not in done.err
-    exactly_once(shared)
 
 
 @pytest.mark.case(
